@@ -1,0 +1,1 @@
+//! The daemon beside the nodes: configuration, formation driver, events, API.

@@ -1,0 +1,3 @@
+//! The `metacluster` command.
+
+fn main() {}

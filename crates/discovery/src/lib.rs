@@ -1,0 +1,1 @@
+//! The strategies that find peers, each pushing what changes.

@@ -1,0 +1,1 @@
+//! The bytes of Erlang distribution: terms, epmd, handshake, control messages, fragments.

@@ -1,0 +1,1 @@
+//! A node on tokio that BEAM nodes accept: epmd, listener, dialler, calls, processes.

@@ -1,0 +1,1 @@
+//! Form clusters of BEAM nodes and Rust programs.

@@ -1,0 +1,1 @@
+//! Virtual time, network, faults and checkers that run the pure crates.

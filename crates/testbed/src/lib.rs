@@ -1,0 +1,1 @@
+//! Real hosts, BEAM nodes and agents for tests and benches.
