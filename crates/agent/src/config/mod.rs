@@ -1,0 +1,154 @@
+//! The configuration: read with the origin of every value, then validated as a whole into [`Config`].
+//!
+//! Nothing binds or dials before that succeeds, and every fault is reported at once as `file:line: message`. One table
+//! (`keys`) makes the parser, the names of the environment variables, the reference and the tests. A flag wins over the
+//! environment, which wins over the file, which wins over the default (DESIGN.md, Contracts, Configuration).
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use metacluster_types::{ClusterName, Cookie, EventKind, NodeName, Pattern, Place, Role, Tags, TopologyName};
+
+/// A configuration in which everything is valid. It has no `Debug`, since it holds the cookie.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The cluster of this host.
+    pub cluster: ClusterName,
+    /// Where this host is. The zone is always known: `local` when nothing else is said.
+    pub place: Place,
+    /// What this host is for.
+    pub roles: BTreeSet<Role>,
+    /// Labels of this host.
+    pub tags: Tags,
+    /// The cookie of the local nodes.
+    pub cookie: Cookie,
+    /// Where the agent keeps its id and its socket. It need not exist yet.
+    pub state_dir: PathBuf,
+    /// The part before `@` of the agent's own node.
+    pub node_name: String,
+    /// The part after `@` of the agent's own node; learned from the local nodes when it is not said.
+    pub host: Option<String>,
+    /// Which local nodes are ours; all that take the cookie when empty.
+    pub nodes: Vec<Pattern>,
+    /// The topologies, in the order of the file. Their names differ.
+    pub topologies: Vec<TopologyConfig>,
+    /// The epmd of this host.
+    pub epmd: EpmdConfig,
+    /// When this host counts as clustered.
+    pub readiness: ReadinessConfig,
+    /// Commands to run on events.
+    pub handlers: Vec<HandlerConfig>,
+    /// Where the API listens.
+    pub api: ApiConfig,
+    /// How many events are kept.
+    pub events_keep: usize,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// What is no fault, and still worth a line in the log.
+    pub warnings: Vec<String>,
+}
+
+/// One topology.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct TopologyConfig {
+    /// Its name.
+    pub name: TopologyName,
+    /// The strategy, which exists.
+    pub strategy: String,
+    /// Whether a peer that leaves the source is dropped.
+    pub prune: bool,
+    /// The local nodes that it is for; all that are ours when empty.
+    pub nodes: Vec<Pattern>,
+}
+
+/// Who is the epmd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpmdMode {
+    /// The agent when the port is free, else the one that runs.
+    Auto,
+    /// The agent; it is an error when it cannot be.
+    Own,
+    /// The one that runs.
+    External,
+}
+
+/// The epmd of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EpmdConfig {
+    /// Who is it.
+    pub mode: EpmdMode,
+    /// Its port.
+    pub port: u16,
+    /// Where it listens when the agent is it; every address when empty, as the stock epmd.
+    pub addresses: Vec<IpAddr>,
+    /// How often an epmd of another is asked; at least a second.
+    pub poll_interval: Duration,
+}
+
+/// When this host counts as clustered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadinessConfig {
+    /// How many nodes must be up, those of this host included.
+    pub nodes_min: usize,
+    /// Peers that must be up.
+    pub mandatory: Vec<NodeName>,
+    /// How long a start may take before the agent says that it is not formed.
+    pub timeout: Duration,
+}
+
+/// A command to run on events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandlerConfig {
+    /// The events that it is for; never empty.
+    pub on: BTreeSet<EventKind>,
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// How many may run at once; at least one.
+    pub at_most: usize,
+    /// How long one may run.
+    pub timeout: Duration,
+}
+
+/// Where the API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApiConfig {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// The loopback HTTP; none when it is off.
+    pub http: Option<HttpConfig>,
+}
+
+/// The loopback HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Where it listens: a loopback address. Port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Whether somebody asked for this address. If nobody did, a taken port is a warning and no error.
+    pub explicit: bool,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what went wrong.
+    Error,
+    /// And what may go wrong.
+    Warn,
+    /// And what changed.
+    Info,
+    /// And why.
+    Debug,
+    /// And every step.
+    Trace,
+}

@@ -1,0 +1,348 @@
+//! What an agent knows at this moment, in the shape of every JSON answer (DESIGN.md, Contracts, JSON).
+//!
+//! The core builds a [`View`] and publishes it through a `tokio::sync::watch` channel as `Arc<View>`; the API, the
+//! metrics and the dashboard only read it. The command line reads the same types back. Every list is ordered by name, so
+//! that two answers of the same state are the same text. Unknown fields are ignored when reading: a newer agent may
+//! say more.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use metacluster_types::{AgentId, ClusterName, NodeName, Place, Region, Role, Tags, TopologyName, WallClock, Zone};
+use serde::{Deserialize, Serialize};
+
+/// The `"version"` of every answer. It goes up when a field changes its meaning, not when one is added.
+pub const VERSION: u32 = 1;
+
+/// The channel end from which the API reads.
+pub type ViewReceiver = tokio::sync::watch::Receiver<Arc<View>>;
+
+/// All that an agent answers from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// The agent itself.
+    pub agent: AgentView,
+    /// Every node that is known, here and elsewhere, by name.
+    pub nodes: Vec<NodeView>,
+    /// Every topology, in the order of the configuration.
+    pub topologies: Vec<TopologyView>,
+    /// Every cluster that is known, by name: our own first.
+    pub clusters: Vec<ClusterView>,
+    /// Whether this host is clustered as asked.
+    pub readiness: ReadinessView,
+    /// What was counted since the agent started.
+    pub counters: Counters,
+}
+
+impl View {
+    /// What is so before anything was learned.
+    #[must_use]
+    pub fn starting(agent: AgentView) -> Self {
+        let cluster = ClusterView { name: agent.cluster.clone(), own: true, nodes_up: 0, nodes: 0 };
+        Self {
+            agent,
+            nodes: Vec::new(),
+            topologies: Vec::new(),
+            clusters: vec![cluster],
+            readiness: ReadinessView::default(),
+            counters: Counters::default(),
+        }
+    }
+}
+
+/// The answer of `GET /v1/nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Every node, by name.
+    pub nodes: Vec<NodeView>,
+}
+
+/// The answer of `GET /v1/topologies`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologiesAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Every topology, in the order of the configuration.
+    pub topologies: Vec<TopologyView>,
+}
+
+/// The answer of `GET /v1/clusters`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClustersAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Every cluster, our own first.
+    pub clusters: Vec<ClusterView>,
+}
+
+/// The answer of `GET /v1/agent`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The agent.
+    pub agent: AgentView,
+    /// Whether its host is clustered as asked.
+    pub readiness: ReadinessView,
+    /// What was counted since it started.
+    pub counters: Counters,
+}
+
+/// The answer of `GET /readyz`, with status 200 when ready and 503 when not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The verdict and what it rests on.
+    #[serde(flatten)]
+    pub readiness: ReadinessView,
+}
+
+/// The answer of `POST /v1/leave`, with status 202: the agent has begun to leave, and its socket closes when it has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Always true.
+    pub leaving: bool,
+}
+
+/// Any answer with a status of 400 or more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// One line: what was wrong, and what would be right.
+    pub error: String,
+    /// The paths that exist, when the one asked for does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+}
+
+/// What kind of program a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// An Erlang virtual machine.
+    Beam,
+    /// A Rust program that speaks distribution.
+    Rust,
+}
+
+/// Whether a node is reachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It is linked to a node of this host, or is one.
+    Up,
+    /// It was, or should be, and is not.
+    Down,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub name: NodeName,
+    /// What kind of program it is.
+    pub kind: NodeKind,
+    /// The part of its name after `@`.
+    pub host: String,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its zone, as far as it is known.
+    pub zone: Option<Zone>,
+    /// Its region, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
+    /// Whether it is reachable.
+    pub state: NodeState,
+    /// The visible nodes that it is linked to, by name: for a node of this host all of them, else those of this host.
+    pub connected: Vec<NodeName>,
+    /// The OTP release, such as `25`, when it is known.
+    pub otp: Option<String>,
+    /// Whether it runs on this agent's host, and this agent looks after it.
+    #[serde(default)]
+    pub local: bool,
+    /// When its state was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<WallClock>,
+    /// Why it is down, or why the agent cannot look after it, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How a topology does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopologyState {
+    /// Its last look-up succeeded.
+    Ok,
+    /// Its last look-up failed.
+    Failing,
+    /// It has not answered yet.
+    Waiting,
+}
+
+/// One topology.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyView {
+    /// Its name.
+    pub name: TopologyName,
+    /// The strategy that it runs.
+    pub strategy: String,
+    /// How it does.
+    pub state: TopologyState,
+    /// Whether a peer that leaves the source is dropped.
+    pub prune: bool,
+    /// What it found, by name.
+    pub candidates: Vec<CandidateView>,
+    /// When a look-up last succeeded.
+    pub last_success: Option<WallClock>,
+    /// What failed last, in one line; kept after it recovered.
+    pub last_error: Option<String>,
+    /// When its state or its candidates last changed.
+    pub changed_at: Option<WallClock>,
+}
+
+/// How a candidate is linked to the nodes of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateState {
+    /// It is a node of this host.
+    Local,
+    /// Every link that is wanted is up.
+    Linked,
+    /// A link is being made.
+    Dialling,
+    /// A link is missing, and the next try waits for its time.
+    Waiting,
+    /// The last try failed.
+    Failing,
+    /// There is no node here that wants it.
+    Idle,
+}
+
+/// One peer that a topology found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// Its name.
+    pub node: NodeName,
+    /// Where it runs, as far as the source knows.
+    #[serde(flatten)]
+    pub place: Place,
+    /// How it is linked to the nodes of this host.
+    pub state: CandidateState,
+    /// How many tries have failed since the last success.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Why the last try failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// Its name.
+    pub name: ClusterName,
+    /// Whether it is the cluster of this agent.
+    pub own: bool,
+    /// How many of its nodes are up.
+    pub nodes_up: usize,
+    /// How many of its nodes are known.
+    pub nodes: usize,
+}
+
+/// Whether this host is clustered as asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadinessView {
+    /// The verdict.
+    pub ready: bool,
+    /// Nodes that are up, those of this host included.
+    pub nodes_up: usize,
+    /// How many there must be.
+    pub nodes_min: usize,
+    /// The mandatory peers that are not up.
+    pub missing: Vec<NodeName>,
+    /// Why it is not ready, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How the agent stands to the epmd of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpmdState {
+    /// The agent is the epmd.
+    Own,
+    /// Another epmd runs, and answers.
+    External,
+    /// None answers.
+    None,
+}
+
+/// The epmd of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpmdView {
+    /// Whose it is.
+    pub state: EpmdState,
+    /// Its port.
+    pub port: u16,
+    /// Why it does not answer, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The agent itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// Its stable id.
+    pub id: AgentId,
+    /// The names of its own nodes: one for each host part that the local nodes use. Empty until one is known.
+    pub names: Vec<NodeName>,
+    /// The version of the program.
+    pub version: String,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its zone.
+    pub zone: Option<Zone>,
+    /// Its region.
+    pub region: Option<Region>,
+    /// What its host is for.
+    #[serde(default)]
+    pub roles: BTreeSet<Role>,
+    /// Labels of its host.
+    #[serde(default)]
+    pub tags: Tags,
+    /// Its process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: WallClock,
+    /// Whole seconds since it started. The API fills it in when asked; the core may leave it zero.
+    #[serde(default)]
+    pub uptime_seconds: u64,
+    /// The epmd of its host.
+    pub epmd: EpmdView,
+    /// Where its HTTP listens, if it does.
+    #[serde(default)]
+    pub http: Option<SocketAddr>,
+    /// Whether it is leaving.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// What was counted since the agent started. Each only goes up, save `links`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Links between nodes of this host and peers that are up now.
+    pub links: u64,
+    /// Dials that were ordered.
+    pub dials: u64,
+    /// Dials that failed.
+    pub dials_failed: u64,
+    /// Links that were dropped on order.
+    pub drops: u64,
+}
