@@ -1,1 +1,32 @@
 //! The strategies that find peers, each pushing what changes.
+//!
+//! A [`Strategy`] runs on its own task and pushes [`SourceUpdate`](metacluster_types::SourceUpdate)s into its [`Feed`]
+//! until the feed says stop. [`build`] makes one from its [`Settings`](settings::Settings), [`spawn`] runs it under a
+//! supervisor, [`look_up`] runs it once for the command line.
+//!
+//! Invariants: a strategy never dials, never decides, and never takes another one down. What comes from a network is
+//! bounded before it is stored. A look-up that fails is a [`Failed`](metacluster_types::SourceUpdate::Failed) and
+//! changes no candidate.
+//!
+//! ```
+//! use metacluster_discovery::{build, spec::Spec};
+//!
+//! let spec: Spec = "static:nodes=a@10.0.0.1,b@10.0.0.2".parse()?;
+//! let strategy = build(&spec.strategy, &spec.settings).map_err(|faults| faults[0].to_string())?;
+//! # drop(strategy);
+//! # Ok::<(), String>(())
+//! ```
+
+pub mod catalogue;
+pub mod feed;
+pub mod fixed;
+pub mod look_up;
+pub mod run;
+pub mod settings;
+pub mod spec;
+
+pub use catalogue::{StrategyInfo, build, strategies};
+pub use feed::{Feed, Local, Strategy};
+pub use look_up::look_up;
+pub use run::{Running, spawn};
+pub use settings::{Fault, Settings, Value};

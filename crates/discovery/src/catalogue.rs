@@ -1,0 +1,83 @@
+//! The strategies there are, each with its one table of keys, and how one is made from its settings.
+
+use std::sync::Arc;
+
+use metacluster_types::Pattern;
+use tokio::time::Duration;
+
+use crate::{
+    Fault, Feed, Settings, Strategy,
+    feed::Work,
+    fixed,
+    settings::{Absent, Key, Kind, Reader, nearest},
+};
+
+/// One strategy, as help, reference and parser see it.
+#[derive(Clone, Copy, Debug)]
+pub struct StrategyInfo {
+    /// The name in a configuration.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Its own keys. [`BASENAME`] and the keys of [`settings::COMMON`](crate::settings::COMMON) come on top.
+    pub keys: &'static [Key],
+    /// Makes one from settings that the table has read.
+    make: fn(&mut Reader<'_>) -> Box<dyn Strategy>,
+}
+
+/// The key that every strategy has.
+pub const BASENAME: Key = Key {
+    name: "basename",
+    kind: Kind::Patterns,
+    absent: Absent::Unset("all"),
+    doc: "Only nodes whose name before the @ fits one of these patterns",
+};
+
+static STRATEGIES: [StrategyInfo; 1] =
+    [StrategyInfo { name: "static", summary: "A fixed list of nodes", keys: fixed::KEYS, make: fixed::make }];
+
+/// Every strategy, in the order of the documentation.
+#[must_use]
+pub fn strategies() -> &'static [StrategyInfo] {
+    &STRATEGIES
+}
+
+/// Makes a strategy. Keys that the agent reads ([`settings::COMMON`](crate::settings::COMMON)) may be among the
+/// settings and change nothing here.
+///
+/// # Errors
+/// Every fault of the settings at once. Nothing is bound, dialled or started.
+pub fn build(strategy: &str, settings: &Settings) -> Result<Box<dyn Strategy>, Vec<Fault>> {
+    let Some(info) = strategies().iter().find(|info| info.name == strategy) else {
+        let names = strategies().iter().map(|info| info.name);
+        return Err(vec![Fault::new("strategy", &unknown_strategy(strategy, names))]);
+    };
+    let mut reader = Reader::new(&[info.keys, &[BASENAME]], settings);
+    let inner: Arc<dyn Strategy> = Arc::from((info.make)(&mut reader));
+    let basename = reader.patterns("basename");
+    reader.finish()?;
+    Ok(Box::new(Filtered { inner, basename: basename.into() }))
+}
+
+fn unknown_strategy<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+    match nearest(given, names.clone()) {
+        Some(name) => format!("there is no strategy `{given}`; did you mean `{name}`?"),
+        None => format!("there is no strategy `{given}`; there are {}", names.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// A strategy whose candidates pass the topology's `basename`.
+struct Filtered {
+    inner: Arc<dyn Strategy>,
+    basename: Arc<[Pattern]>,
+}
+
+impl Strategy for Filtered {
+    fn run(self: Arc<Self>, feed: Feed) -> Work {
+        Arc::clone(&self.inner).run(feed.with_basename(Arc::clone(&self.basename)))
+    }
+
+    fn listens(&self) -> Option<Duration> {
+        self.inner.listens()
+    }
+}
