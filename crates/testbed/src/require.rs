@@ -1,0 +1,117 @@
+//! What a test needs of the machine. What is missing makes the test fail where `CI=true`, and is listed as skipped,
+//! with the way to get it, elsewhere.
+
+use std::{env, thread};
+
+use crate::{TestRun, command::succeed};
+
+/// Something that not every machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `erl`.
+    Erl,
+    /// `elixir`.
+    Elixir,
+    /// Erlang's `crypto` application.
+    ErlangCrypto,
+    /// Root on Linux with `ip netns` and `setpriv`.
+    Namespaces,
+    /// `nft`, and the right to use it.
+    Nftables,
+    /// HashiCorp's `serf`.
+    Serf,
+}
+
+impl Tool {
+    /// Every tool.
+    pub const ALL: [Self; 6] =
+        [Self::Erl, Self::Elixir, Self::ErlangCrypto, Self::Namespaces, Self::Nftables, Self::Serf];
+
+    /// Whether the machine has it.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        match self {
+            Self::Erl => on_path("erl"),
+            Self::Elixir => on_path("elixir"),
+            Self::ErlangCrypto => {
+                on_path("erl")
+                    && succeed(
+                        "erl",
+                        &["-noshell", "-eval", "halt(case code:which(crypto) of L when is_list(L) -> 0; _ -> 1 end)."],
+                    )
+            }
+            Self::Namespaces => {
+                nix::unistd::geteuid().is_root() && succeed("ip", &["netns", "list"]) && on_path("setpriv")
+            }
+            Self::Nftables => nix::unistd::geteuid().is_root() && succeed("nft", &["--version"]),
+            Self::Serf => on_path("serf"),
+        }
+    }
+
+    /// What is missing and how to get it.
+    #[must_use]
+    pub fn how_to_get(self) -> &'static str {
+        match self {
+            Self::Erl => "erl is missing (Debian: apt-get install erlang-base)",
+            Self::Elixir => "elixir is missing (Debian: apt-get install elixir)",
+            Self::ErlangCrypto => "Erlang's crypto is missing (Debian: apt-get install erlang-crypto)",
+            Self::Namespaces => {
+                "network namespaces need Linux, root, ip and setpriv (Debian: apt-get install iproute2 util-linux; then run as root)"
+            }
+            Self::Nftables => "nft is missing (Debian: apt-get install nftables; then run as root)",
+            Self::Serf => "serf is missing (Debian: apt-get install serf)",
+        }
+    }
+
+    /// The Debian package that has it.
+    #[must_use]
+    pub fn debian_package(self) -> &'static str {
+        match self {
+            Self::Erl => "erlang-base",
+            Self::Elixir => "elixir",
+            Self::ErlangCrypto => "erlang-crypto",
+            Self::Namespaces => "iproute2",
+            Self::Nftables => "nftables",
+            Self::Serf => "serf",
+        }
+    }
+}
+
+/// Whether a test can run: `if !require(&[Tool::Erl]) { return }`. When it cannot, the skip is noted.
+///
+/// # Panics
+/// When a tool is missing and `CI=true`.
+#[must_use]
+pub fn require(tools: &[Tool]) -> bool {
+    let Some(missing) = tools.iter().find(|tool| !tool.is_there()) else { return true };
+    let why = missing.how_to_get();
+    assert!(env::var("CI").as_deref() != Ok("true"), "{why}");
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    if let Some(run) = TestRun::current()
+        && let Err(error) = run.note_skipped(&test, why)
+    {
+        panic!("{error:#}");
+    }
+    note(&test, why);
+    false
+}
+
+#[expect(clippy::print_stderr, reason = "a skip is said where the person who runs the test looks")]
+fn note(test: &str, why: &str) {
+    eprintln!("skipped {test}: {why}");
+}
+
+fn on_path(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_is_on_the_path() {
+        assert!(on_path("sh"));
+        assert!(!on_path("no-such-program-anywhere"));
+    }
+}
