@@ -1,1 +1,21 @@
 //! The bytes of Erlang distribution: terms, epmd, handshake, control messages, fragments.
+//!
+//! Pure: no clock, socket, thread, async or random number. Bytes come in, values and bytes go out, and whatever a peer
+//! claims is checked against a limit before it is believed. Nothing here panics on input.
+//!
+//! - [`term`]: the external term format, both ways.
+//! - [`epmd`]: the requests and replies of the port mapper, both ways.
+//! - [`handshake`]: version 6 of the distribution handshake, one machine a side.
+//! - [`control`]: the control messages, from and to terms.
+//! - [`frame`]: what follows the handshake: ticks, messages, fragments.
+//!
+//! The source of the formats is OTP's *Distribution Protocol* and *External Term Format* guides, corrected by what
+//! OTP 25 to 29 do.
+
+pub mod control;
+pub mod epmd;
+pub mod frame;
+pub mod handshake;
+pub mod term;
+
+pub use term::{Atom, BigInteger, ExportFun, Fun, Pid, Port, Reference, Term};

@@ -1,0 +1,122 @@
+//! Exact equality and order of terms.
+//!
+//! The order is that of the keys of a map in OTP: number < atom < reference < fun < port < pid < tuple < map < nil <
+//! list < bit string; integers before floats; tuples and maps by size first. It is total, so that a term can key an
+//! ordered map. Where OTP's own order is private to the machine (funs), ours is by content.
+
+use std::cmp::Ordering;
+
+use super::Term;
+
+impl Term {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Integer(_) | Self::BigInteger(_) => 0,
+            Self::Float(_) => 1,
+            Self::Atom(_) => 2,
+            Self::Reference(_) => 3,
+            Self::Fun(_) => 4,
+            Self::ExportFun(_) => 5,
+            Self::Port(_) => 6,
+            Self::Pid(_) => 7,
+            Self::Tuple(_) => 8,
+            Self::Map(_) => 9,
+            Self::List(items) if items.is_empty() => 10,
+            Self::List(_) | Self::ImproperList(..) => 11,
+            Self::Binary(_) | Self::BitString { .. } => 12,
+        }
+    }
+}
+
+impl Ord for Term {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Integer(a), Self::Integer(b)) => a.cmp(b),
+            (Self::BigInteger(a), Self::BigInteger(b)) => a.cmp(b),
+            (Self::Integer(_), Self::BigInteger(b)) => {
+                if b.is_negative() {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                }
+            }
+            (Self::BigInteger(_), Self::Integer(_)) => other.cmp(self).reverse(),
+            (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
+            (Self::Atom(a), Self::Atom(b)) => a.cmp(b),
+            (Self::Reference(a), Self::Reference(b)) => a.cmp(b),
+            (Self::Fun(a), Self::Fun(b)) => a.cmp(b),
+            (Self::ExportFun(a), Self::ExportFun(b)) => a.cmp(b),
+            (Self::Port(a), Self::Port(b)) => a.cmp(b),
+            (Self::Pid(a), Self::Pid(b)) => a.cmp(b),
+            (Self::Tuple(a), Self::Tuple(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
+            (Self::Map(a), Self::Map(b)) => a.len().cmp(&b.len()).then_with(|| compare_maps(a, b)),
+            _ => self.rank().cmp(&other.rank()).then_with(|| match (self.cells(), other.cells()) {
+                (Some(a), Some(b)) => compare_lists(a, b),
+                _ => self.bits().cmp(&other.bits()),
+            }),
+        }
+    }
+}
+
+impl Term {
+    fn cells(&self) -> Option<(&[Self], Option<&Self>)> {
+        if let Self::List(items) = self {
+            Some((items, None))
+        } else if let Self::ImproperList(items, tail) = self {
+            Some((items, Some(tail)))
+        } else {
+            None
+        }
+    }
+
+    fn bits(&self) -> Option<(&[u8], u8)> {
+        if let Self::Binary(bytes) = self {
+            // A whole last byte comes after a part of it.
+            Some((bytes, 8))
+        } else if let Self::BitString { bytes, bits } = self {
+            Some((bytes, *bits))
+        } else {
+            None
+        }
+    }
+}
+
+fn compare_lists(a: (&[Term], Option<&Term>), b: (&[Term], Option<&Term>)) -> Ordering {
+    let shared = a.0.len().min(b.0.len());
+    a.0[..shared].cmp(&b.0[..shared]).then_with(|| {
+        let nil = Term::List(Vec::new());
+        match (a.0.len() == shared, b.0.len() == shared) {
+            (true, true) => a.1.unwrap_or(&nil).cmp(b.1.unwrap_or(&nil)),
+            // One goes on where the other ends: its tail stands against a list that is not empty.
+            (true, false) => a.1.unwrap_or(&nil).rank().cmp(&11),
+            (false, true) => 11.cmp(&b.1.unwrap_or(&nil).rank()),
+            (false, false) => Ordering::Equal,
+        }
+    })
+}
+
+fn compare_maps(a: &[(Term, Term)], b: &[(Term, Term)]) -> Ordering {
+    let (a, b) = (sorted(a), sorted(b));
+    let keys = a.iter().map(|entry| &entry.0).cmp(b.iter().map(|entry| &entry.0));
+    keys.then_with(|| a.iter().map(|entry| &entry.1).cmp(b.iter().map(|entry| &entry.1)))
+}
+
+fn sorted(entries: &[(Term, Term)]) -> Vec<&(Term, Term)> {
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    entries
+}
+
+impl PartialOrd for Term {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Term {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Term {}
