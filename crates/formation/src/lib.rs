@@ -1,1 +1,163 @@
 //! Decides which local node is linked to which peer, and when it is dialled or dropped.
+//!
+//! [`Formation`] is a pure machine: it has no clock, socket, thread or randomness of its own. A driver feeds it
+//! [`Input`]s with the time, drains [`Formation::poll_output`] after each, and wakes it at
+//! [`Formation::next_deadline`]. A wake-up that is late or spurious is harmless.
+//!
+//! What is wanted: each ready local node × each candidate of a topology whose rules admit that node, but for the node
+//! itself and for names of the other form (short, long). Two local nodes are one pair like any other, dialled from one
+//! side only. A name is a peer: the same name elsewhere is the same peer.
+//!
+//! Invariants, which the simulation checks: a node never dials itself; a pair has at most one dial in flight; dials in
+//! flight and dials a second keep their bounds; only wanted pairs are dialled; a drop follows pruning only; a failed
+//! look-up changes no candidate; what is kept is bounded by the candidates, the local nodes and the links there are.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `input`, `output`, `error`, `settings` | the words between machine and world |
+//! | `topology` | candidates and their provenance, the guard against empty answers |
+//! | `pairs` | which pairs are wanted; links |
+//! | `dials` | lanes, bounds and outcomes |
+//! | `peers` | failing peers: back-off, early tries, notes |
+//! | `prune` | peers that left every source |
+//! | `view` | queries |
+//! | `state`, `timers` | tables, timers and the token bucket |
+
+mod dials;
+mod error;
+mod input;
+mod output;
+mod pairs;
+mod peers;
+mod prune;
+mod settings;
+mod state;
+mod timers;
+mod topology;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use metacluster_types::{Instant, NodeName, TopologyName};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+pub use error::DialError;
+pub use input::{Input, TopologyRules};
+pub use output::{DropHow, Note, Output};
+pub use settings::{BackOff, Settings};
+pub use view::{
+    CandidateView, Counters, HeldView, LinkView, PeerState, PeerView, Readiness, ReadinessRules, TopologyView,
+};
+
+use crate::{
+    dials::LaneQueue,
+    state::{InFlight, NodeId, Nodes, Pair, PairKey},
+    timers::{Bucket, Timer, Timers},
+    topology::Topology,
+};
+
+/// The machine. See the crate's documentation.
+#[derive(Debug)]
+pub struct Formation {
+    settings: Settings,
+    rng: ChaCha8Rng,
+    nodes: Nodes,
+    /// Nodes of which the driver speaks as local, ready or not.
+    locals: BTreeSet<NodeId>,
+    topologies: BTreeMap<TopologyName, Topology>,
+    pairs: BTreeMap<PairKey, Pair>,
+    in_flight: BTreeMap<PairKey, InFlight>,
+    retries_in_flight: usize,
+    fresh: LaneQueue,
+    retries: LaneQueue,
+    bucket: Bucket,
+    timers: Timers,
+    /// Failing peers of which the log knows.
+    noted: BTreeSet<NodeName>,
+    summary_set: bool,
+    checks_in_flight: usize,
+    /// Pruned local nodes: they stay out of the mesh until a source lists them again, also over a restart.
+    left_mesh: BTreeSet<NodeName>,
+    stray_links: usize,
+    refused_links: u64,
+    dials: u64,
+    /// What the last input caused. The driver drains it after each input, so it is bounded by what one input can say.
+    outputs: VecDeque<Output>,
+}
+
+impl Formation {
+    /// A machine that knows nothing yet. The seed moves jitter and the order of dials, nothing else.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let settings = settings.normalised();
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            bucket: Bucket::new(settings.dials_per_second, settings.dials_burst),
+            settings,
+            nodes: Nodes::default(),
+            locals: BTreeSet::new(),
+            topologies: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            retries_in_flight: 0,
+            fresh: LaneQueue::new(),
+            retries: LaneQueue::new(),
+            timers: Timers::default(),
+            noted: BTreeSet::new(),
+            summary_set: false,
+            checks_in_flight: 0,
+            left_mesh: BTreeSet::new(),
+            stray_links: 0,
+            refused_links: 0,
+            dials: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tells the machine what happened. Drain [`Formation::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::TopologyAdded { name, rules } => self.on_topology_added(now, &name, rules),
+            Input::TopologyRemoved { name } => self.on_topology_removed(now, &name),
+            Input::Source { topology, update } => self.on_source(now, &topology, update),
+            Input::LocalReady { node } => self.on_local_ready(now, &node),
+            Input::LocalGone { node } => self.on_local_gone(now, &node),
+            Input::LinkUp { local, peer } => self.on_link_up(now, &local, &peer),
+            Input::LinkDown { local, peer } => self.on_link_down(now, &local, &peer),
+            Input::Dialled { local, peer, outcome } => self.on_dialled(now, &local, &peer, outcome),
+            Input::Dropped { local, peer } => self.on_dropped(now, &local, &peer),
+            Input::HostAlive { peer } => self.on_host_alive(now, &peer),
+            Input::PeerChecked { peer, alive } => self.on_checked(now, &peer, alive),
+        }
+    }
+
+    /// The next thing to do or to say, if there is one now. Once it gives `None`, nothing comes before
+    /// [`Formation::next_deadline`] or the next input.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        while let Some(timer) = self.timers.next_due(now) {
+            match timer {
+                Timer::DialGivesUp(key) => self.conclude(now, key, Err(DialError::NoAnswer)),
+                Timer::Summary => self.summarise(now),
+                Timer::Check(id) => self.check(now, id),
+                Timer::CheckGivesUp(id) => self.check_gives_up(now, id),
+            }
+        }
+        self.outputs.pop_front().or_else(|| self.next_dial(now).map(|(local, peer)| Output::Dial { local, peer }))
+    }
+
+    /// When to call [`Formation::poll_output`] again if no input comes before. O(log n).
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().into_iter().chain(self.next_dial_at()).min()
+    }
+}
