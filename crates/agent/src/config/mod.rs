@@ -4,14 +4,34 @@
 //! (`keys`) makes the parser, the names of the environment variables, the reference and the tests. A flag wins over the
 //! environment, which wins over the file, which wins over the default (DESIGN.md, Contracts, Configuration).
 
+mod cookie;
+mod environment;
+mod fault;
+mod handler;
+mod keys;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod topology;
+mod validate;
+mod values;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use metacluster_discovery::{Settings, spec::Spec};
+
 use metacluster_types::{ClusterName, Cookie, EventKind, NodeName, Pattern, Place, Role, Tags, TopologyName};
+
+pub use environment::Environment;
+pub use fault::{Fault, Faults};
+pub use keys::reference_markdown;
+
+use cookie::read_bounded;
 
 /// A configuration in which everything is valid. It has no `Debug`, since it holds the cookie.
 #[derive(Clone)]
@@ -53,6 +73,30 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// Every fault of the file, the environment and the flags at once. The syntax of the file comes first: where it is
+    /// wrong, that alone is reported. Nothing was bound, dialled or started; only the cookie's file was read.
+    pub fn load(path: &Path, environment: &Environment) -> Result<Self, Faults> {
+        match raw::read(path) {
+            Ok(file) => validate::validate(file, validate::Topologies::File, environment),
+            Err(fault) => Err(Faults::one(fault)),
+        }
+    }
+
+    /// The configuration without a file: the defaults, the environment, the flags, and these topologies. Where none is
+    /// given, `gossip` and `local-epmd`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn embedded(topologies: Vec<Spec>, environment: &Environment) -> Result<Self, Faults> {
+        let given = validate::Topologies::Given(topology::from_specs(topologies));
+        validate::validate(raw::RawTable::new(), given, environment)
+    }
+}
+
 /// One topology.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -64,7 +108,9 @@ pub struct TopologyConfig {
     /// Whether a peer that leaves the source is dropped.
     pub prune: bool,
     /// The local nodes that it is for; all that are ours when empty.
-    pub nodes: Vec<Pattern>,
+    pub local_nodes: Vec<Pattern>,
+    /// What the strategy takes: [`metacluster_discovery::build`] accepts it.
+    pub settings: Settings,
 }
 
 /// Who is the epmd.

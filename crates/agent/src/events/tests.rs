@@ -40,11 +40,9 @@ fn not_alternating(events: &[Event]) -> Option<NodeName> {
     let mut up = BTreeSet::new();
     events.iter().find_map(|event| {
         let node = event.subject.node.clone()?;
-        let fits = match event.event {
-            EventKind::NodeUp => up.insert(node.clone()),
-            EventKind::NodeDown => up.remove(&node),
-            _ => true,
-        };
+        let is_up = event.event == EventKind::NodeUp;
+        let is_down = event.event == EventKind::NodeDown;
+        let fits = (!is_up || up.insert(node.clone())) && (!is_down || up.remove(&node));
         (!fits).then_some(node)
     })
 }

@@ -1,0 +1,223 @@
+//! The table of keys. It makes the parser, the names of the environment variables, the reference and the tests.
+
+use std::{fmt::Write as _, time::Duration};
+
+/// A key of the configuration.
+pub(super) struct Key {
+    /// Its path, such as `epmd.port`; within an entry of `[[handler]]` the name alone.
+    pub(super) path: &'static str,
+    /// What it takes.
+    pub(super) kind: Kind,
+    /// What holds when nobody says anything.
+    pub(super) default: Default,
+    /// One line.
+    pub(super) doc: &'static str,
+}
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    Text,
+    Path,
+    /// A TCP port but zero.
+    Port,
+    Count {
+        min: u64,
+        max: u64,
+    },
+    Duration {
+        min: Duration,
+    },
+    Choice(&'static [&'static str]),
+    List,
+    Map,
+}
+
+/// What holds when nobody says anything.
+pub(super) enum Default {
+    /// This text, in the form of an environment variable.
+    Fixed(&'static str),
+    /// Worked out; the words say how.
+    Computed(&'static str),
+    /// It must be said.
+    Required,
+}
+
+use Default::{Computed, Fixed, Required};
+
+const fn key(path: &'static str, kind: Kind, default: Default, doc: &'static str) -> Key {
+    Key { path, kind, default, doc }
+}
+
+/// The keys that stand once.
+pub(super) const KEYS: &[Key] = &[
+    key("cluster", Kind::Text, Fixed("main"), "The cluster of this host."),
+    key("zone", Kind::Text, Fixed("local"), "The availability zone of this host."),
+    key("region", Kind::Text, Computed("none"), "The region of this host."),
+    key("roles", Kind::List, Fixed(""), "What this host is for, such as `web`."),
+    key("tags", Kind::Map, Fixed(""), "Labels of this host."),
+    key(
+        "cookie_file",
+        Kind::Path,
+        Computed("~/.erlang.cookie"),
+        "The file with the cookie of the local nodes. METACLUSTER_COOKIE holds the cookie itself and wins.",
+    ),
+    key(
+        "state_dir",
+        Kind::Path,
+        Computed("/var/lib/metacluster for root or where it is writable, else ~/.local/state/metacluster"),
+        "Where the agent keeps its id and its socket.",
+    ),
+    key("node_name", Kind::Text, Fixed("metacluster"), "The part before @ of the agent's own node."),
+    key("host", Kind::Text, Computed("learned from the local nodes"), "The part after @ of the agent's own node."),
+    key(
+        "nodes.names",
+        Kind::List,
+        Computed("all that take the cookie"),
+        "Which local nodes are ours: names before @, or whole ones, with * and ?.",
+    ),
+    key(
+        "epmd.mode",
+        Kind::Choice(&["auto", "own", "external"]),
+        Fixed("auto"),
+        "Who is the epmd: the agent where the port is free, the agent or nobody, or the one that runs.",
+    ),
+    key("epmd.port", Kind::Port, Computed("ERL_EPMD_PORT, else 4369"), "The port of epmd."),
+    key(
+        "epmd.addresses",
+        Kind::List,
+        Computed("every address"),
+        "Where the agent's epmd listens. Loopback is always among them.",
+    ),
+    key(
+        "epmd.poll_interval",
+        Kind::Duration { min: Duration::from_secs(1) },
+        Fixed("1s"),
+        "How often an epmd that is not the agent is asked.",
+    ),
+    key(
+        "readiness.nodes_min",
+        Kind::Count { min: 0, max: 100_000 },
+        Fixed("1"),
+        "How many nodes must be up, those of this host included.",
+    ),
+    key("readiness.mandatory", Kind::List, Fixed(""), "Peers that must be up, by their whole names."),
+    key(
+        "readiness.timeout",
+        Kind::Duration { min: Duration::ZERO },
+        Fixed("60s"),
+        "How long a start may take before the agent says that it is not formed.",
+    ),
+    key("api.socket", Kind::Path, Computed("metacluster.sock in state_dir"), "The Unix socket of the API."),
+    key(
+        "api.http",
+        Kind::Text,
+        Fixed("127.0.0.1:4390"),
+        "The loopback address of the HTTP API and the dashboard, or `off`.",
+    ),
+    key("events.keep", Kind::Count { min: 1, max: 1_000_000 }, Fixed("10000"), "How many events are kept for readers."),
+    key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), Fixed("info"), "How much is logged."),
+];
+
+/// The keys of a `[[handler]]`.
+pub(super) const HANDLER_KEYS: &[Key] = &[
+    key("on", Kind::List, Required, "The events that it is for, such as `nodedown`."),
+    key("command", Kind::List, Required, "The program and its arguments."),
+    key("at_most", Kind::Count { min: 1, max: 1_000 }, Fixed("4"), "How many may run at once; others wait."),
+    key(
+        "timeout",
+        Kind::Duration { min: Duration::from_millis(1) },
+        Fixed("30s"),
+        "How long one may run before it is killed.",
+    ),
+];
+
+/// The sections that stand any number of times.
+pub(super) const ENTRIES: [&str; 2] = ["topology", "handler"];
+
+/// Sections that a later version reads.
+pub(super) const LATER: [&str; 3] = ["federation", "cells", "membership"];
+
+/// Variables that begin as ours do and are no keys: the cookie, and what a handler's command gets (it may well start
+/// an agent).
+pub(super) const OTHER_VARIABLES: [&str; 9] = [
+    super::cookie::COOKIE_VARIABLE,
+    "METACLUSTER_EVENT",
+    "METACLUSTER_SEQ",
+    "METACLUSTER_AT",
+    "METACLUSTER_NODE",
+    "METACLUSTER_MEMBER",
+    "METACLUSTER_TOPOLOGY",
+    "METACLUSTER_REASON",
+    "METACLUSTER_LOG",
+];
+
+/// The environment variable of a key.
+pub(super) fn variable(path: &str) -> String {
+    match path {
+        "api.socket" => "METACLUSTER_SOCKET".to_owned(),
+        _ => format!("METACLUSTER_{}", path.replace('.', "_").to_uppercase()),
+    }
+}
+
+impl Kind {
+    /// What it takes, for a message and for the reference.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Text => "a text".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Port => "a port from 1 to 65535".to_owned(),
+            Self::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Duration { min } if min.is_zero() => "a duration such as \"30s\"".to_owned(),
+            Self::Duration { min } => {
+                format!("a duration such as \"30s\", at least {}", metacluster_types::time::format_duration(min))
+            }
+            Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
+            Self::List => "a list of texts".to_owned(),
+            Self::Map => "a table of texts".to_owned(),
+        }
+    }
+}
+
+/// The reference of every key, as Markdown. It is generated, so that it is never out of date.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         The file is TOML. A flag wins over an environment variable, which wins over the file, which wins over the\n\
+         default. In a variable, the items of a list are joined by commas, and a table is `key=value,key=value`.\n\n",
+    );
+    text.push_str("| key | takes | default | variable | meaning |\n|---|---|---|---|---|\n");
+    for key in KEYS {
+        row(&mut text, key, &format!("`{}`", variable(key.path)));
+    }
+    text.push_str("\n## `[[topology]]`\n\n");
+    text.push_str("One entry a topology: the keys of every topology, and those of its strategy.\n\n");
+    // Its headings go one level down.
+    text.push_str(&metacluster_discovery::settings::reference().replace("## ", "### "));
+    text.push_str("\n## `[[handler]]`\n\nOne entry a command that runs on events.\n\n");
+    entry_rows(&mut text, HANDLER_KEYS);
+    text
+}
+
+fn entry_rows(text: &mut String, keys: &[Key]) {
+    text.push_str("| key | takes | default | meaning |\n|---|---|---|---|\n");
+    for key in keys {
+        row(text, key, "");
+    }
+}
+
+fn row(text: &mut String, key: &Key, variable: &str) {
+    let default = match key.default {
+        Fixed("") => "none".to_owned(),
+        Fixed(value) => format!("`{value}`"),
+        Computed(words) => words.to_owned(),
+        Required => "must be said".to_owned(),
+    };
+    let variable = if variable.is_empty() { String::new() } else { format!(" {variable} |") };
+    push(text, format_args!("| `{}` | {} | {default} |{variable} {} |\n", key.path, key.kind.expected(), key.doc));
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    text.write_fmt(line).expect("a String takes all that is written");
+}
