@@ -18,4 +18,5 @@ pub mod frame;
 pub mod handshake;
 pub mod term;
 
+pub use control::Control;
 pub use term::{Atom, BigInteger, ExportFun, Fun, Pid, Port, Reference, Term};

@@ -1,0 +1,1 @@
+//! Control messages against the tuples that OTP sends.

@@ -1,0 +1,1 @@
+//! Requests and replies against the bytes of a stock epmd.
