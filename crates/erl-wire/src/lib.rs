@@ -19,4 +19,5 @@ pub mod handshake;
 pub mod term;
 
 pub use control::Control;
+pub use frame::{Frame, Message, Payload};
 pub use term::{Atom, BigInteger, ExportFun, Fun, Pid, Port, Reference, Term};

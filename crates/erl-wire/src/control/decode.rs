@@ -6,7 +6,7 @@ use crate::term::{Atom, Pid, Reference, Term};
 impl TryFrom<Term> for Control {
     type Error = ControlError;
 
-    fn try_from(term: Term) -> Result<Self, ControlError> {
+    fn try_from(term: Term) -> Result<Self> {
         let Term::Tuple(elements) = term else { return Err(ControlError::NotAControlMessage) };
         let mut elements = elements.into_iter();
         let operation = elements.next().and_then(|first| first.as_i64()).ok_or(ControlError::NotAControlMessage)?;
@@ -79,13 +79,7 @@ impl Fields {
             36 => Ok(Control::UnlinkIdAck { id: self.id()?, from: self.pid()?, to: self.pid()? }),
             37 => {
                 let (flags, from) = (self.flags()?, self.process()?);
-                let to = match self.term()? {
-                    Term::Reference(alias) => Destination::Alias(alias),
-                    other => match self.process_of(other)? {
-                        Process::Pid(pid) => Destination::Pid(pid),
-                        Process::Name(name) => Destination::Name(name),
-                    },
-                };
+                let to = self.destination()?;
                 let trace = if flags & ALTACT_TOKEN == 0 { None } else { Some(self.term()?) };
                 Ok(Control::AltactSigSend { flags, from, to, trace })
             }
@@ -132,12 +126,21 @@ impl Fields {
         if let Term::Reference(reference) = self.term()? { Ok(reference) } else { Err(self.malformed()) }
     }
 
-    fn process(&mut self) -> Result<Process> {
+    fn destination(&mut self) -> Result<Destination> {
         let term = self.term()?;
-        self.process_of(term)
+        if let Term::Pid(pid) = term {
+            Ok(Destination::Pid(pid))
+        } else if let Term::Atom(name) = term {
+            Ok(Destination::Name(name))
+        } else if let Term::Reference(alias) = term {
+            Ok(Destination::Alias(alias))
+        } else {
+            Err(self.malformed())
+        }
     }
 
-    fn process_of(&self, term: Term) -> Result<Process> {
+    fn process(&mut self) -> Result<Process> {
+        let term = self.term()?;
         if let Term::Pid(pid) = term {
             Ok(Process::Pid(pid))
         } else if let Term::Atom(name) = term {

@@ -49,17 +49,16 @@ impl Term {
     /// `[Items | Tail]`. A tail that is a list is joined on, and no items leave the tail alone.
     #[must_use]
     pub fn list_with_tail(mut items: Vec<Self>, tail: Self) -> Self {
-        match tail {
-            Self::List(rest) => {
-                items.extend(rest);
-                Self::List(items)
-            }
-            tail if items.is_empty() => tail,
-            Self::ImproperList(rest, tail) => {
-                items.extend(rest);
-                Self::ImproperList(items, tail)
-            }
-            tail => Self::ImproperList(items, Box::new(tail)),
+        if let Self::List(rest) = tail {
+            items.extend(rest);
+            Self::List(items)
+        } else if items.is_empty() {
+            tail
+        } else if let Self::ImproperList(rest, tail) = tail {
+            items.extend(rest);
+            Self::ImproperList(items, tail)
+        } else {
+            Self::ImproperList(items, Box::new(tail))
         }
     }
 

@@ -1,0 +1,179 @@
+//! Frames to messages, from a peer that has proved the cookie but may still be wrong.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    FIRST_FRAGMENT, Frame, HEADER, Message, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION, assembly::Assembly,
+};
+use crate::{
+    control::{Control, ControlError},
+    term::{self, DecodeError, Limits},
+};
+
+/// What a connection may make us hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest frame.
+    pub frame_bytes_max: usize,
+    /// How many messages may be under way in fragments: OTP has one for each sending process.
+    pub sequences_max: usize,
+    /// How many bytes of unfinished messages are held, all together.
+    pub held_bytes_max: usize,
+    /// For control messages.
+    pub control: Limits,
+}
+
+impl Default for Bounds {
+    /// Frames of 64 MiB, since a peer without fragments sends large messages whole; 4,096 sequences and 256 MiB.
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 64 << 20,
+            sequences_max: 4096,
+            held_bytes_max: 256 << 20,
+            control: Limits { depth_max: 256, elements_max: 1 << 16, bytes_max: 1 << 20 },
+        }
+    }
+}
+
+/// Why a connection cannot go on. Frames are read in order, so there is no way to skip what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A frame above [`Bounds::frame_bytes_max`].
+    #[error("a frame of {0} bytes is more than this connection may carry")]
+    TooLong(usize),
+    /// A frame of no known kind.
+    #[error("a frame that is neither a tick, a message nor a fragment: it starts with {0:?}")]
+    UnknownKind(Vec<u8>),
+    /// A frame that refers to a cache of atoms, which was not negotiated.
+    #[error("a frame that refers to a cache of atoms, which was not negotiated")]
+    AtomCache,
+    /// A fragment that continues nothing, is out of turn, or starts what has started.
+    #[error("a fragment that is out of turn: sequence {sequence}, fragment {fragment}")]
+    FragmentOrder {
+        /// Its sequence.
+        sequence: u64,
+        /// Its number.
+        fragment: u64,
+    },
+    /// More messages under way than [`Bounds::sequences_max`].
+    #[error("more than {0} messages under way in fragments")]
+    TooManySequences(usize),
+    /// More bytes of unfinished messages than [`Bounds::held_bytes_max`].
+    #[error("unfinished messages take more than {0} bytes")]
+    TooMuchHeld(usize),
+    /// A control message that is no term, or that is cut.
+    #[error("a control message that is no term: {0}")]
+    Term(#[from] DecodeError),
+    /// A term that is no control message.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A payload where there is none, or none where there must be one.
+    #[error("a control message with a payload that it does not have, or without the one that it has")]
+    Payload,
+}
+
+/// Reads the messages of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    bounds: Bounds,
+    buffer: BytesMut,
+    assembly: Assembly,
+}
+
+impl Decoder {
+    /// For one connection.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self { assembly: Assembly::new(bounds.sequences_max, bounds.held_bytes_max), bounds, buffer: BytesMut::new() }
+    }
+
+    /// Takes what has come over the connection, in any pieces. Take the frames out before giving more.
+    pub fn feed(&mut self, input: &[u8]) {
+        self.buffer.extend_from_slice(input);
+    }
+
+    /// The buffer that [`Decoder::feed`] appends to, for who reads from a socket right into it.
+    pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// The next tick or whole message; `None` until more has come.
+    ///
+    /// # Errors
+    /// When the connection cannot go on.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        loop {
+            let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+            if length > self.bounds.frame_bytes_max {
+                return Err(FrameError::TooLong(length));
+            }
+            if self.buffer.len() - 4 < length {
+                return Ok(None);
+            }
+            self.buffer.advance(4);
+            if length == 0 {
+                return Ok(Some(Frame::Tick));
+            }
+            let frame = self.buffer.split_to(length).freeze();
+            if let Some(message) = self.message(frame)? {
+                return Ok(Some(Frame::Message(message)));
+            }
+        }
+    }
+
+    fn message(&mut self, frame: Bytes) -> Result<Option<Message>, FrameError> {
+        match *frame {
+            [PASS_THROUGH, ..] => self.pass_through(frame.slice(1..)).map(Some),
+            [VERSION, HEADER, 0, ..] => self.whole(frame.slice(3..)).map(Some),
+            [VERSION, HEADER, _, ..] => Err(FrameError::AtomCache),
+            [VERSION, kind @ (FIRST_FRAGMENT | NEXT_FRAGMENT), ref rest @ ..] => {
+                let unknown = || FrameError::UnknownKind(start_of(&frame));
+                let (sequence, rest) = rest.split_first_chunk::<8>().ok_or_else(unknown)?;
+                let (fragment, rest) = rest.split_first_chunk::<8>().ok_or_else(unknown)?;
+                let (sequence, fragment) = (u64::from_be_bytes(*sequence), u64::from_be_bytes(*fragment));
+                let whole = if kind == NEXT_FRAGMENT {
+                    self.assembly.next(sequence, fragment, frame.slice_ref(rest))?
+                } else {
+                    match rest {
+                        [0, body @ ..] => self.assembly.first(sequence, fragment, frame.slice_ref(body))?,
+                        [_, ..] => return Err(FrameError::AtomCache),
+                        [] => return Err(unknown()),
+                    }
+                };
+                whole.map(|whole| self.whole(whole)).transpose()
+            }
+            _ => Err(FrameError::UnknownKind(start_of(&frame))),
+        }
+    }
+
+    /// Terms that have their version byte.
+    fn pass_through(&self, bytes: Bytes) -> Result<Message, FrameError> {
+        let (control, taken) = term::decode_external(&bytes, &self.bounds.control)?;
+        let rest = bytes.slice(taken..);
+        match rest.first() {
+            None => message(control.try_into()?, rest),
+            Some(&VERSION) => message(control.try_into()?, rest.slice(1..)),
+            Some(&other) => Err(DecodeError::Version(other).into()),
+        }
+    }
+
+    /// Terms that have none.
+    fn whole(&self, bytes: Bytes) -> Result<Message, FrameError> {
+        let (control, taken) = term::decode(&bytes, &self.bounds.control)?;
+        message(control.try_into()?, bytes.slice(taken..))
+    }
+}
+
+fn message(control: Control, rest: Bytes) -> Result<Message, FrameError> {
+    if control.has_payload() == rest.is_empty() {
+        return Err(FrameError::Payload);
+    }
+    let payload = (!rest.is_empty()).then(|| Payload::from_bytes(rest));
+    Ok(Message { control, payload })
+}
+
+fn start_of(frame: &[u8]) -> Vec<u8> {
+    frame.iter().take(4).copied().collect()
+}
