@@ -71,10 +71,11 @@ impl Formation {
             if lane == Lane::Retry {
                 self.retries_in_flight += 1;
             }
-            if let Some(failing) = &mut self.nodes[peer].failing {
+            let round = self.nodes[peer].failing.as_mut().map_or(0, |failing| {
                 failing.last_local = local;
-            }
-            self.in_flight.insert(key, InFlight { local, peer, since: now, lane, saw_down: false });
+                failing.rounds
+            });
+            self.in_flight.insert(key, InFlight { local, peer, since: now, lane, round, saw_down: false });
             self.timers.set(now + self.settings.dial_timeout, Timer::DialGivesUp(key));
             self.dials += 1;
             return Some((self.nodes[local].name.clone(), self.nodes[peer].name.clone()));

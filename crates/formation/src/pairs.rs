@@ -1,5 +1,7 @@
 //! Which pairs are wanted, and what becomes of a pair when that, or its link, changes.
 
+use std::collections::btree_map::Entry;
+
 use metacluster_types::{Instant, NodeName};
 use rand::RngExt;
 
@@ -102,8 +104,10 @@ impl Formation {
         }
     }
 
-    pub(crate) fn insert_pair(&mut self, key: PairKey) {
-        if self.pairs.insert(key, Pair { state: PairState::Idle, flaps: 0, stray: false }).is_none() {
+    /// Makes the pair unless it is there.
+    fn insert_pair(&mut self, key: PairKey) {
+        if let Entry::Vacant(place) = self.pairs.entry(key) {
+            place.insert(Pair { state: PairState::Idle, flaps: 0, stray: false });
             for end in key.ends() {
                 self.nodes[end].pairs += 1;
             }

@@ -31,7 +31,6 @@ impl Formation {
                 attempts: 1,
                 rounds: 1,
                 step: 0,
-                stepped_at: now,
                 noted: false,
                 again: false,
                 entry: None,
@@ -43,11 +42,9 @@ impl Formation {
         };
         failing.attempts = failing.attempts.saturating_add(1);
         failing.error = error;
-        // Dials that were in flight together are one round.
-        if dial.since >= failing.stepped_at {
+        if dial.round == failing.rounds {
             failing.rounds = failing.rounds.saturating_add(1);
             failing.step = failing.step.saturating_add(1);
-            failing.stepped_at = now;
         }
         if failing.rounds >= 2 && !failing.noted {
             self.note_failing(now, peer);

@@ -85,6 +85,8 @@ pub(crate) struct InFlight {
     pub(crate) peer: NodeId,
     pub(crate) since: Instant,
     pub(crate) lane: Lane,
+    /// How often the peer had failed in a row when it left: dials that left together fail as one.
+    pub(crate) round: u32,
     /// The link dropped meanwhile, so an `Ok` says nothing of now.
     pub(crate) saw_down: bool,
 }
@@ -96,12 +98,10 @@ pub(crate) struct Failing {
     pub(crate) error: DialError,
     /// Dials that failed.
     pub(crate) attempts: u32,
-    /// Failures in a row; dials in flight at one time count as one.
+    /// Failures in a row; dials that were in flight together count as one.
     pub(crate) rounds: u32,
     /// The next step of the back-off.
     pub(crate) step: u32,
-    /// When the last round ended.
-    pub(crate) stepped_at: Instant,
     /// The log knows.
     pub(crate) noted: bool,
     /// A sign of life came while a try was in flight.
