@@ -3,3 +3,6 @@
 pub mod config;
 pub mod events;
 pub mod view;
+
+pub use metacluster_discovery as discovery;
+pub use metacluster_erl as erl;

@@ -1,0 +1,154 @@
+//! `metacluster events`: what happened, one line an event.
+//!
+//! A follower that loses its agent asks again from the last event that it saw, so an interruption costs nothing that is
+//! still kept; what is not kept any more is told.
+
+use std::time::Duration;
+
+use clap::Args;
+use metacluster_types::{Event, EventKind};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    args::Asking,
+    client::Client,
+    failure::{Failure, Outcome},
+    output::{self, Paint, clean},
+    sse::Frame,
+};
+
+/// How long a follower waits for its agent to come back.
+const RETURN_WAIT: Duration = Duration::from_secs(30);
+/// How often it looks meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The arguments of `events`.
+#[derive(Args, Debug)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    asking: Asking,
+    /// Stay and tell what happens from now on
+    #[arg(long, short)]
+    follow: bool,
+    /// Begin after the event of this number [default: the oldest kept; with --follow the newest]
+    #[arg(long, value_name = "SEQ")]
+    since: Option<u64>,
+    /// Print JSON for programs, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Events) -> Outcome {
+    let client = arguments.asking.client();
+    let paint = Paint::of_stdout();
+    let mut last = arguments.since;
+    let path = if arguments.follow {
+        "/v1/events"
+    } else {
+        last = last.or(Some(0));
+        "/v1/events?follow=false"
+    };
+    let mut events = client.events(path, last).await?;
+    loop {
+        while let Some(frame) = events.next().await {
+            if let Some(seq) = frame.id.as_deref().and_then(|id| id.parse().ok()) {
+                last = Some(seq);
+            }
+            output::print(&shown(&frame, arguments.json, paint))?;
+        }
+        if !arguments.follow {
+            return Ok(());
+        }
+        events = again(&client, path, last).await?;
+    }
+}
+
+/// Waits for the agent to come back.
+async fn again(client: &Client, path: &str, last: Option<u64>) -> Outcome<crate::client::Events> {
+    let until = Instant::now() + RETURN_WAIT;
+    loop {
+        match client.events(path, last).await {
+            Err(Failure::NoAgent(_)) if Instant::now() < until => sleep(LOOK).await,
+            events => return events,
+        }
+    }
+}
+
+/// A frame as a line.
+fn shown(frame: &Frame, json: bool, paint: Paint) -> String {
+    if json {
+        return format!("{}\n", frame.data.replace('\n', " "));
+    }
+    match serde_json::from_str::<Event>(&frame.data) {
+        Ok(event) => line(&event, paint),
+        Err(_) => format!("{}\n", paint.yellow(&clean(&format!("{}: {}", frame.event, frame.data)))),
+    }
+}
+
+/// An event as a line.
+pub(crate) fn line(event: &Event, paint: Paint) -> String {
+    let kind = format!("{:18}", event.event.as_str());
+    let kind = match event.event {
+        EventKind::NodeUp | EventKind::MemberJoin | EventKind::TopologyRecovered | EventKind::ClusterLinked => {
+            paint.green(&kind)
+        }
+        EventKind::NodeDown | EventKind::MemberFailed | EventKind::TopologyError | EventKind::ClusterUnlinked => {
+            paint.red(&kind)
+        }
+        EventKind::MemberSuspect | EventKind::CandidateLost => paint.yellow(&kind),
+        EventKind::MemberLeave
+        | EventKind::MemberUpdate
+        | EventKind::CandidateFound
+        | EventKind::GroupJoin
+        | EventKind::GroupLeave => kind,
+    };
+    let mut text = format!("{} {:>6} {kind}", paint.dim(&event.at.to_string()), event.seq);
+    let mut add = |word: &str| {
+        text.push(' ');
+        text.push_str(&clean(word));
+    };
+    if let Some(node) = &event.subject.node {
+        add(node.as_str());
+    }
+    if let Some(member) = &event.subject.member {
+        add(member);
+    }
+    if let Some(topology) = &event.subject.topology {
+        add(&format!("topology={topology}"));
+    }
+    if let Some(zone) = &event.zone {
+        add(&format!("zone={zone}"));
+    }
+    if let Some(reason) = &event.reason {
+        add(&format!("({reason})"));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODEDOWN: &str = r#"{"seq":7,"at":"1970-01-01T00:00:00.000Z","event":"nodedown","node":"a@b","cluster":"main","zone":"east","reason":"connection_closed"}"#;
+
+    fn frame(event: &str, data: &str) -> Frame {
+        Frame { id: None, event: event.to_owned(), data: data.to_owned() }
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        assert_eq!(
+            shown(&frame("nodedown", NODEDOWN), false, Paint::PLAIN),
+            "1970-01-01T00:00:00.000Z      7 nodedown           a@b zone=east (connection_closed)\n"
+        );
+        assert_eq!(shown(&frame("nodedown", NODEDOWN), true, Paint::PLAIN), format!("{NODEDOWN}\n"));
+    }
+
+    #[test]
+    fn what_is_no_event_is_told_as_it_is() {
+        let text = shown(&frame("gap", r#"{"from":1,"to":5}"#), false, Paint::PLAIN);
+        assert_eq!(text, "gap: {\"from\":1,\"to\":5}\n");
+    }
+}

@@ -1,0 +1,108 @@
+//! `metacluster topologies`: every topology, how it does, and what it found.
+
+use metacluster_agent::view::{CandidateState, CandidateView, TopologiesAnswer, TopologyState, TopologyView};
+
+use crate::{
+    args::Listing,
+    failure::Outcome,
+    output::{self, Paint},
+    table::{Cell, Table, Tone},
+};
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Listing) -> Outcome {
+    let client = arguments.asking.client();
+    if arguments.json {
+        let text = client.get_text("/v1/topologies").await?;
+        return output::print(&format!("{}\n", text.trim_end()));
+    }
+    let answer: TopologiesAnswer = client.get("/v1/topologies").await?;
+    if answer.topologies.is_empty() {
+        return output::print("no topologies: this agent looks for nobody\n");
+    }
+    output::print(&render(&answer.topologies, Paint::of_stdout(), output::columns()))
+}
+
+fn render(topologies: &[TopologyView], paint: Paint, columns: Option<usize>) -> String {
+    let mut table = Table::new(&["TOPOLOGY", "STRATEGY", "STATE", "FOUND", "LINKED", "LAST ERROR"]);
+    for topology in topologies {
+        let state = match topology.state {
+            TopologyState::Ok => Cell::toned("ok", Tone::Good),
+            TopologyState::Failing => Cell::toned("failing", Tone::Bad),
+            TopologyState::Waiting => Cell::toned("waiting", Tone::Doubtful),
+        };
+        let linked = topology.candidates.iter().filter(|found| found.state == CandidateState::Linked).count();
+        table.row(vec![
+            topology.name.as_str().into(),
+            topology.strategy.as_str().into(),
+            state,
+            topology.candidates.len().to_string().into(),
+            linked.to_string().into(),
+            topology.last_error.as_deref().unwrap_or("").into(),
+        ]);
+    }
+    let mut text = table.render(paint, columns);
+    for topology in topologies.iter().filter(|topology| !topology.candidates.is_empty()) {
+        text.push_str(&format!("\n{}\n", paint.bold(&output::clean(topology.name.as_str()))));
+        text.push_str(&candidates(&topology.candidates, paint, columns));
+    }
+    text
+}
+
+fn candidates(found: &[CandidateView], paint: Paint, columns: Option<usize>) -> String {
+    let mut table = Table::new(&["FOUND", "ZONE", "STATE", "WHY"]);
+    for candidate in found {
+        let (state, tone) = match candidate.state {
+            CandidateState::Local => ("here", Tone::Plain),
+            CandidateState::Linked => ("linked", Tone::Good),
+            CandidateState::Dialling => ("dialling", Tone::Doubtful),
+            CandidateState::Waiting => ("waiting", Tone::Doubtful),
+            CandidateState::Failing => ("failing", Tone::Bad),
+            CandidateState::Idle => ("idle", Tone::Faint),
+        };
+        table.row(vec![
+            candidate.node.as_str().into(),
+            candidate.place.zone.as_ref().map_or("-", |zone| zone.as_str()).into(),
+            Cell::toned(state, tone),
+            Cell::toned(candidate.error.as_deref().unwrap_or(""), Tone::Doubtful),
+        ]);
+    }
+    table.render(paint, columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use metacluster_types::{NodeName, Place, TopologyName};
+
+    use super::*;
+
+    #[test]
+    fn a_topology_is_a_line_and_its_candidates_follow() {
+        let candidate = CandidateView {
+            node: NodeName::new("b@h").expect("valid"),
+            place: Place::default(),
+            state: CandidateState::Failing,
+            attempts: 3,
+            error: Some("refused".to_owned()),
+        };
+        let topology = TopologyView {
+            name: TopologyName::new("lan").expect("valid"),
+            strategy: "gossip".to_owned(),
+            state: TopologyState::Ok,
+            prune: false,
+            candidates: vec![candidate],
+            last_success: None,
+            last_error: None,
+            changed_at: None,
+        };
+        assert_eq!(
+            render(&[topology], Paint::PLAIN, None),
+            "TOPOLOGY  STRATEGY  STATE  FOUND  LINKED  LAST ERROR\n\
+             lan       gossip    ok     1      0\n\
+             \n\
+             lan\n\
+             FOUND  ZONE  STATE    WHY\n\
+             b@h    -     failing  refused\n"
+        );
+    }
+}

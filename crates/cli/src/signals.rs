@@ -1,0 +1,34 @@
+//! The signals that ask a program to end: Ctrl-C, `kill`, and the terminal's going away.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Failure, Outcome};
+
+/// Catches the signals from its making on.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Begins to catch. Must be called within a tokio runtime.
+    pub(crate) fn catch() -> Outcome<Self> {
+        let catch = |kind| signal(kind).map_err(|error| Failure::NotSo(format!("cannot catch signals: {error}")));
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hang_up: catch(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next signal. Safe to drop: a signal that came meanwhile is kept.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
