@@ -1,3 +1,56 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask tidy | test | ci | bench | soak`.
+//!
+//! Each ends with a non-zero status when the thing it checks is not so. None of them needs anything but Rust to start;
+//! what else is needed, `test` and `bench` install or name.
+#![expect(clippy::print_stdout, reason = "a command says what it does")]
 
-fn main() {}
+mod arguments;
+mod ci;
+mod process;
+mod setup;
+mod soak;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  test [CARGO TEST ARGUMENTS]   all tests; sets up what they need, and checks that nothing is left behind
+  tidy                          the house rules that no compiler knows
+  ci                            every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
+  soak [--minutes N]            long simulations with fresh seeds (default: 10 minutes)
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match command.as_str() {
+        "test" => test::run(&rest),
+        "tidy" => tidy::run(),
+        "ci" => ci::run(),
+        "soak" => soak::run(&rest),
+        "" | "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprint(&format!("xtask: no command `{other}`\n\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint(&format!("xtask {command}: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a refusal goes to standard error")]
+fn eprint(text: &str) {
+    eprint!("{text}");
+}
