@@ -1,7 +1,9 @@
 //! The daemon beside the nodes: configuration, formation driver, events, API.
 
+pub mod api;
 pub mod config;
 pub mod events;
+pub mod handlers;
 pub mod view;
 
 pub use metacluster_discovery as discovery;

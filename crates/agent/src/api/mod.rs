@@ -1,0 +1,95 @@
+//! The API: one router, served on a Unix socket (mode 0600) and on loopback HTTP (DESIGN.md, Contracts, HTTP).
+//!
+//! Invariants: it only reads the [`View`](crate::view::View) and the event log, so no request can hold up the core; the
+//! one thing that changes anything, `POST /v1/leave`, is taken on the Unix socket alone, since TCP cannot tell one local
+//! user from another; a page in a browser can reach neither it nor what the agent knows, by whatever name it calls this
+//! host.
+
+mod answers;
+mod bound;
+mod guard;
+mod listen;
+mod metrics;
+mod page;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{events::EventLog, handlers::Stats, view::ViewReceiver};
+
+pub use listen::{BindError, Listeners, Server};
+
+/// The paths there are, as an unknown path's answer lists them.
+pub const PATHS: [&str; 10] = [
+    "GET /",
+    "GET /healthz",
+    "GET /metrics",
+    "GET /readyz",
+    "GET /v1/agent",
+    "GET /v1/clusters",
+    "GET /v1/events",
+    "GET /v1/nodes",
+    "GET /v1/topologies",
+    "POST /v1/leave",
+];
+
+/// What the API answers from.
+#[derive(Clone, Debug)]
+pub struct State {
+    view: ViewReceiver,
+    events: EventLog,
+    handlers: Arc<Stats>,
+    leave: mpsc::Sender<()>,
+    started: Instant,
+    stopping: watch::Receiver<bool>,
+}
+
+impl State {
+    /// Everything that there is to answer from. A message on `leave` asks the core to leave; one place in the channel
+    /// is enough, since asking again changes nothing.
+    #[must_use]
+    pub fn new(view: ViewReceiver, events: EventLog, handlers: Arc<Stats>, leave: mpsc::Sender<()>) -> Self {
+        // Without a server nothing stops; `Listeners::serve` puts its own in.
+        let (_, stopping) = watch::channel(false);
+        Self { view, events, handlers, leave, started: Instant::now(), stopping }
+    }
+}
+
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Over the Unix socket, whose mode says who may.
+    Unix,
+    /// Over loopback TCP: any user and any browser page of this host.
+    Loopback,
+}
+
+/// The router, with what its transport asks for.
+pub fn router(state: State, transport: Transport) -> Router {
+    let router = Router::new()
+        .route("/", get(page::page))
+        .route("/healthz", get(answers::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/readyz", get(answers::ready))
+        .route("/v1/agent", get(answers::agent))
+        .route("/v1/clusters", get(answers::clusters))
+        .route("/v1/events", get(stream::events))
+        .route("/v1/nodes", get(answers::nodes))
+        .route("/v1/topologies", get(answers::topologies))
+        .route("/v1/leave", post(answers::leave))
+        .fallback(answers::unknown)
+        .method_not_allowed_fallback(answers::wrong_method)
+        .with_state(state);
+    match transport {
+        Transport::Unix => router,
+        Transport::Loopback => router.layer(middleware::from_fn(guard::loopback)),
+    }
+}
