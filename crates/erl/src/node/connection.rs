@@ -1,0 +1,267 @@
+//! One connection to a peer: its task reads and writes, others put messages into its outbox.
+//!
+//! The reader and the writer run side by side in one task, so neither waits for the other, and whichever ends first
+//! ends both. A tick goes out whenever nothing was written for a tick interval, whatever was read: OTP ticks a hidden
+//! peer only when it has heard nothing from it, and would otherwise hold us for dead, or we it. A peer that sends no
+//! byte for the tick time is down.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use metacluster_erl_wire::{
+    Pid, Term,
+    control::Control,
+    frame::{Bounds, Decoder, Encoder, Frame, Message, Mode, Payload},
+    handshake::Flags,
+    term::Limits,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    Inner,
+    error::DownReason,
+    event::PeerInfo,
+    outbox::{Full, Outbox, cost},
+    registry::Signal,
+    signals,
+};
+
+/// How much is written at once, if there is as much.
+const BATCH_BYTES: usize = 128 << 10;
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+/// The time that is left to write what is queued when the connection is ended from here.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What the rest of the node has of a connection.
+pub(crate) struct Connection {
+    info: PeerInfo,
+    outbox: Outbox,
+    closed: Mutex<Option<DownReason>>,
+    ended: Notify,
+    since: Instant,
+    /// When the last byte came, in milliseconds since `since`.
+    heard: AtomicU64,
+}
+
+impl Connection {
+    pub(crate) fn new(info: PeerInfo, queue_bytes_max: usize) -> Self {
+        Self {
+            info,
+            outbox: Outbox::new(queue_bytes_max),
+            closed: Mutex::default(),
+            ended: Notify::new(),
+            since: Instant::now(),
+            heard: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn info(&self) -> &PeerInfo {
+        &self.info
+    }
+
+    pub(crate) fn has(&self, flags: Flags) -> bool {
+        self.info.flags.has(flags)
+    }
+
+    /// The time since the last byte of the peer.
+    pub(crate) fn silent(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+
+    fn hear(&self) {
+        self.heard.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Ends it. Of several reasons the first counts. What is queued is written if we are the ones who end it.
+    pub(crate) fn close(&self, reason: DownReason) {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.outbox.close();
+        self.ended.notify_one();
+    }
+
+    fn reason(&self) -> Option<DownReason> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Queues a message.
+    pub(crate) fn push(&self, control: Control, payload: Option<&Term>) -> Result<(), Full> {
+        self.outbox.push_message(Message { control, payload: payload.map(Payload::from) })
+    }
+
+    /// Queues a message once there is room.
+    pub(crate) async fn push_when_room(&self, control: Control, payload: Option<&Term>) -> Result<(), Full> {
+        self.outbox.push_when_room(Message { control, payload: payload.map(Payload::from) }).await
+    }
+
+    /// Queues what must not be lost. False when the connection has ended, be it because of this.
+    pub(crate) fn push_control(&self, control: Control, payload: Option<&Term>) -> bool {
+        match self.outbox.push_signal(Message { control, payload: payload.map(Payload::from) }) {
+            Ok(()) => true,
+            Err(Full::Closed) => false,
+            Err(Full::Busy) => {
+                self.close(DownReason::Overloaded(self.outbox.signal_bytes_max()));
+                false
+            }
+        }
+    }
+
+    /// Queues a signal, in the form that the peer knows.
+    pub(crate) fn push_signal(&self, signal: Signal) {
+        let payload = self.has(Flags::EXIT_PAYLOAD);
+        match signal {
+            Signal::Exit { from, to, reason } if payload => {
+                self.push_control(Control::PayloadExit { from, to, trace: None }, Some(&reason));
+            }
+            Signal::Exit { from, to, reason } => {
+                self.push_control(Control::Exit { from, to, reason, trace: None }, None);
+            }
+            Signal::Down { from, to, reference, reason } if payload => {
+                self.push_control(Control::PayloadMonitorPExit { from, to, reference }, Some(&reason));
+            }
+            Signal::Down { from, to, reference, reason } => {
+                self.push_control(Control::MonitorPExit { from, to, reference, reason }, None);
+            }
+            Signal::Demonitor { from, target, reference } => {
+                self.push_control(Control::DemonitorP { from, to: target, reference }, None);
+            }
+        }
+    }
+
+    /// Queues an exit signal that no link carries.
+    pub(crate) fn push_exit(&self, from: Pid, to: Pid, reason: Term) -> Result<(), Full> {
+        if self.has(Flags::EXIT_PAYLOAD) {
+            self.push(Control::PayloadExit2 { from, to, trace: None }, Some(&reason))
+        } else {
+            self.push(Control::Exit2 { from, to, reason, trace: None }, None)
+        }
+    }
+}
+
+/// Runs the connection until it ends, then tells everybody.
+pub(crate) async fn run(inner: Arc<Inner>, connection: Arc<Connection>, stream: TcpStream, rest: BytesMut) {
+    // Signals are small and somebody waits for each.
+    drop(stream.set_nodelay(true));
+    let (reader, writer) = stream.into_split();
+    let reason = tokio::select! {
+        reason = read(&inner, &connection, reader, rest) => reason,
+        reason = write(&inner, &connection, writer) => reason,
+        reason = ended(&connection) => reason,
+    };
+    inner.finish(&connection, reason);
+    // Whoever else ended it may have swept the registry while the reader was still busy with a signal.
+    inner.registry.connection_lost(connection.info.connection);
+}
+
+/// Waits until somebody else ends the connection, and then until the rest is written or its time is up.
+async fn ended(connection: &Connection) -> DownReason {
+    loop {
+        let ended = connection.ended.notified();
+        if let Some(reason) = connection.reason() {
+            if matches!(reason, DownReason::Disconnected | DownReason::Shutdown) {
+                tokio::time::sleep(DRAIN).await;
+            }
+            return reason;
+        }
+        ended.await;
+    }
+}
+
+async fn read(
+    inner: &Arc<Inner>,
+    connection: &Arc<Connection>,
+    mut reader: OwnedReadHalf,
+    rest: BytesMut,
+) -> DownReason {
+    let bytes_max = inner.options.message_bytes_max;
+    let bounds =
+        Bounds { frame_bytes_max: bytes_max, held_bytes_max: bytes_max.saturating_mul(4), ..Bounds::default() };
+    let limits = Limits { bytes_max, ..Limits::default() };
+    let tick_time = inner.options.tick_time();
+    let mut decoder = Decoder::new(bounds);
+    decoder.feed(&rest);
+    drop(rest);
+    loop {
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(Frame::Tick)) => {}
+                Ok(Some(Frame::Message(_))) if connection.reason().is_some() => {}
+                Ok(Some(Frame::Message(message))) => {
+                    if let Err(error) = signals::receive(inner, connection, message, &limits) {
+                        return DownReason::Protocol(error.to_string());
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => return DownReason::Protocol(error.to_string()),
+            }
+        }
+        let buffer = decoder.buffer_mut();
+        buffer.reserve(READ_BYTES);
+        match timeout_at(Instant::now() + tick_time, reader.read_buf(buffer)).await {
+            Ok(Ok(0)) => return DownReason::ClosedByPeer,
+            Ok(Ok(_)) => connection.hear(),
+            Ok(Err(error)) => return from_io(&error),
+            Err(_) => return DownReason::TickTimeout { silent: tick_time },
+        }
+    }
+}
+
+async fn write(inner: &Arc<Inner>, connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> DownReason {
+    let interval = inner.options.tick_interval;
+    let mut encoder = Encoder::new(Mode::new(connection.info.flags));
+    let mut batch = BytesMut::with_capacity(1024);
+    loop {
+        let first = match timeout(interval, connection.outbox.next()).await {
+            Ok(Some(message)) => Some(message),
+            Ok(None) => {
+                // Ended from here, and all is written. The peer sees the end at once.
+                drop(writer.shutdown().await);
+                return connection.reason().unwrap_or(DownReason::Disconnected);
+            }
+            Err(_) => None,
+        };
+        let mut written = 0;
+        let mut next = first;
+        if next.is_none() {
+            Encoder::tick(&mut batch);
+        }
+        while let Some(message) = next {
+            written += cost(&message);
+            let mut frames = encoder.start(message.control, message.payload);
+            while frames.write_next(&mut batch) {
+                if batch.len() >= BATCH_BYTES {
+                    if let Err(error) = writer.write_all(&batch).await {
+                        return from_io(&error);
+                    }
+                    batch.clear();
+                }
+            }
+            next = if batch.len() < BATCH_BYTES { connection.outbox.pop() } else { None };
+        }
+        if let Err(error) = writer.write_all(&batch).await {
+            return from_io(&error);
+        }
+        batch.clear();
+        connection.outbox.written(written);
+    }
+}
+
+fn from_io(error: &io::Error) -> DownReason {
+    let by_peer = [io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionAborted, io::ErrorKind::BrokenPipe];
+    if by_peer.contains(&error.kind()) { DownReason::ClosedByPeer } else { DownReason::Network(error.to_string()) }
+}

@@ -1,0 +1,195 @@
+//! What waits to be written to a peer: bounded in bytes, in order.
+//!
+//! A message finds room or is refused as busy; one message of any size fits an empty queue. Signals and must-answers
+//! may go past the bound, up to four times it: they are few, and must not be lost. A peer that lets even those pile up
+//! asks and does not read; its connection ends.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use metacluster_erl_wire::frame::Message;
+use tokio::sync::Notify;
+
+/// What a message costs beside its payload: its control message, about.
+const CONTROL_BYTES: usize = 64;
+
+/// How far signals may go past the bound of messages.
+const SIGNALS_FACTOR: usize = 4;
+
+/// Why something was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// Too many bytes wait.
+    Busy,
+    /// The connection has ended.
+    Closed,
+}
+
+/// See the module.
+pub(crate) struct Outbox {
+    inner: Mutex<Inner>,
+    bytes_max: usize,
+    ready: Notify,
+    room: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<Message>,
+    /// Of the queue, and of what is being written.
+    bytes: usize,
+    closed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { inner: Mutex::default(), bytes_max, ready: Notify::new(), room: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push_below(&self, message: Message, bytes_max: usize) -> Result<(), Full> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Full::Closed);
+        }
+        let cost = cost(&message);
+        if inner.bytes > 0 && inner.bytes.saturating_add(cost) > bytes_max {
+            return Err(Full::Busy);
+        }
+        inner.bytes += cost;
+        inner.queue.push_back(message);
+        drop(inner);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Queues a message.
+    pub(crate) fn push_message(&self, message: Message) -> Result<(), Full> {
+        self.push_below(message, self.bytes_max)
+    }
+
+    /// Queues a signal.
+    pub(crate) fn push_signal(&self, message: Message) -> Result<(), Full> {
+        self.push_below(message, self.signal_bytes_max())
+    }
+
+    /// How many bytes may wait at most, signals included.
+    pub(crate) fn signal_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_mul(SIGNALS_FACTOR)
+    }
+
+    /// Queues a message once there is room.
+    pub(crate) async fn push_when_room(&self, message: Message) -> Result<(), Full> {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            // Listens before it looks, so that no wake-up falls between the two.
+            room.as_mut().enable();
+            match self.push_message(message.clone()) {
+                Err(Full::Busy) => room.await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Takes nothing more. What is queued is still written.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// Takes the next message, if there is one. It counts as waiting until it is [`Outbox::written`].
+    pub(crate) fn pop(&self) -> Option<Message> {
+        self.lock().queue.pop_front()
+    }
+
+    /// Waits for the next message; none when the last is taken and no more can come. Safe to cancel.
+    pub(crate) async fn next(&self) -> Option<Message> {
+        loop {
+            let ready = self.ready.notified();
+            {
+                let mut inner = self.lock();
+                if let Some(message) = inner.queue.pop_front() {
+                    return Some(message);
+                }
+                if inner.closed {
+                    return None;
+                }
+            }
+            ready.await;
+        }
+    }
+
+    /// Messages of this cost are written, and make room.
+    pub(crate) fn written(&self, cost: usize) {
+        let mut inner = self.lock();
+        inner.bytes = inner.bytes.saturating_sub(cost);
+        drop(inner);
+        self.room.notify_waiters();
+    }
+}
+
+/// What a message takes of the bound.
+pub(crate) fn cost(message: &Message) -> usize {
+    CONTROL_BYTES + message.payload.as_ref().map_or(0, |payload| payload.bytes().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use metacluster_erl_wire::{Atom, Pid, control::Control, frame::Payload};
+
+    use super::*;
+
+    /// A message of this cost.
+    fn message(cost: usize) -> Message {
+        let to = Pid { node: Atom::EMPTY, id: 1, serial: 0, creation: 4 };
+        let payload = Some(Payload::from_bytes(vec![0; cost - CONTROL_BYTES].into()));
+        Message { control: Control::Send { to, trace: None }, payload }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_messages_and_takes_signals() {
+        let outbox = Outbox::new(1_000);
+        assert_eq!(outbox.push_message(message(5_000)), Ok(()), "an empty queue takes any size");
+        assert_eq!(outbox.push_message(message(100)), Err(Full::Busy));
+        assert!(outbox.next().await.is_some());
+        assert_eq!(outbox.push_message(message(100)), Err(Full::Busy), "what is being written counts");
+        outbox.written(5_000);
+        assert_eq!(outbox.push_message(message(1_000)), Ok(()));
+        assert_eq!(outbox.push_message(message(100)), Err(Full::Busy));
+        assert_eq!(outbox.push_signal(message(3_000)), Ok(()));
+        assert_eq!(outbox.push_signal(message(100)), Err(Full::Busy), "signals have a bound too");
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_is_drained_and_then_ends() {
+        let outbox = Outbox::new(1_000);
+        outbox.push_message(message(100)).expect("room");
+        outbox.close();
+        assert_eq!(outbox.push_signal(message(100)), Err(Full::Closed));
+        assert!(outbox.next().await.is_some());
+        assert!(outbox.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_gets_it() {
+        let outbox = Outbox::new(1_000);
+        outbox.push_message(message(1_000)).expect("room");
+        let push = outbox.push_when_room(message(100));
+        tokio::pin!(push);
+        let early = tokio::select! {
+            biased;
+            _ = &mut push => true,
+            () = tokio::task::yield_now() => false,
+        };
+        assert!(!early, "there is no room");
+        outbox.written(1_000);
+        assert_eq!(push.await, Ok(()));
+    }
+}
