@@ -30,7 +30,7 @@ impl Default for Bounds {
             frame_bytes_max: 64 << 20,
             sequences_max: 4096,
             held_bytes_max: 256 << 20,
-            control: Limits { depth_max: 256, elements_max: 1 << 16, bytes_max: 1 << 20 },
+            control: Limits { depth_max: 128, elements_max: 1 << 16, bytes_max: 1 << 20 },
         }
     }
 }

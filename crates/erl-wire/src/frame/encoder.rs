@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{FIRST_FRAGMENT, FRAGMENT_BYTES, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION};
+use super::{FIRST_FRAGMENT, FRAGMENT_BYTES, HEADER, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION};
 use crate::{
     control::Control,
     handshake::Flags,
@@ -71,9 +71,13 @@ impl Encoder {
         }
         self.sequence = self.sequence.wrapping_add(1);
         let body = payload.map(|payload| payload.bytes().clone()).unwrap_or_default();
-        // The control message must be in the first fragment, however long it is.
-        let left = body.len().div_ceil(FRAGMENT_BYTES).max(1) as u64;
-        Frames { mode: self.mode, sequence: self.sequence, head: Some(head.freeze()), body, left }
+        // The control message must be in the first fragment, however long it is; the payload fills that one up.
+        let first = match self.mode {
+            Mode::PassThrough => body.len(),
+            Mode::Fragments => FRAGMENT_BYTES.saturating_sub(head.len()).min(body.len()),
+        };
+        let left = 1 + (body.len() - first).div_ceil(FRAGMENT_BYTES) as u64;
+        Frames { mode: self.mode, sequence: self.sequence, head: Some((head.freeze(), first)), body, left }
     }
 }
 
@@ -82,10 +86,10 @@ impl Encoder {
 pub struct Frames {
     mode: Mode,
     sequence: u64,
-    /// The control message, until the first frame is written.
-    head: Option<Bytes>,
+    /// The control message, and how much of the payload stands beside it, until the first frame is written.
+    head: Option<(Bytes, usize)>,
     body: Bytes,
-    /// How many fragments there are to write; this is also the number of the next.
+    /// How many frames there are to write; this is also the number of the next fragment.
     left: u64,
 }
 
@@ -100,30 +104,36 @@ impl Frames {
         }
         let start = out.len();
         out.put_u32(0);
-        let length = match self.mode {
-            Mode::PassThrough => {
-                self.left = 0;
-                self.body.len()
-            }
-            Mode::Fragments => {
-                out.put_slice(&[VERSION, if self.head.is_some() { FIRST_FRAGMENT } else { NEXT_FRAGMENT }]);
-                out.put_u64(self.sequence);
-                out.put_u64(self.left);
-                if self.head.is_some() {
-                    // No references into a cache of atoms.
+        let head = self.head.take();
+        if self.mode == Mode::Fragments {
+            match (&head, self.left) {
+                // A message of one frame is no fragment, and refers to no cache of atoms.
+                (Some(_), 1) => out.put_slice(&[VERSION, HEADER, 0]),
+                (Some(_), _) => {
+                    self.fragment(FIRST_FRAGMENT, out);
                     out.put_u8(0);
                 }
-                self.left -= 1;
-                self.body.len().min(FRAGMENT_BYTES)
+                (None, _) => self.fragment(NEXT_FRAGMENT, out),
             }
+        }
+        let length = match &head {
+            Some((_, length)) => *length,
+            None => self.body.len().min(FRAGMENT_BYTES),
         };
-        if let Some(head) = self.head.take() {
-            out.put_slice(&head);
+        if let Some((head, _)) = &head {
+            out.put_slice(head);
         }
         out.put_slice(&self.body[..length]);
         self.body.advance(length);
+        self.left -= 1;
         let size = u32::try_from(out.len() - start - 4).expect("a message has fewer than 2^32 bytes");
         out[start..start + 4].copy_from_slice(&size.to_be_bytes());
         true
+    }
+
+    fn fragment(&self, kind: u8, out: &mut BytesMut) {
+        out.put_slice(&[VERSION, kind]);
+        out.put_u64(self.sequence);
+        out.put_u64(self.left);
     }
 }

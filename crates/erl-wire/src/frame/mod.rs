@@ -4,11 +4,12 @@
 //! what both sides can do ([`Mode`]):
 //!
 //! - neither fragments nor the cache of atoms: `70`, the control message and the payload, each with its byte 131;
-//! - fragments alone, which is what we negotiate: `83 45`, sequence, fragment number, no cache references, then the
-//!   control message and the payload without 131; what is larger than 64 KiB goes on in frames of `83 46`, whose
-//!   fragment numbers count down to 1. Fragments of several sequences may come in turns.
+//! - fragments alone, which is what we negotiate: `83 44`, no cache references, then the control message and the
+//!   payload without 131; what is larger than 64 KiB starts with `83 45`, sequence, fragment number, and goes on in
+//!   frames of `83 46`. Fragment numbers count down to 1, and fragments of several sequences may come in turns.
+//!   OTP closes a connection of this mode over a frame of the other one.
 //!
-//! A [`Decoder`] accepts all of these, and `83 44` without cache references, whatever was negotiated.
+//! A [`Decoder`] accepts all of these, whatever was negotiated.
 //!
 //! The payload stays bytes until somebody asks: a node that only passes messages on, or does not know the receiver,
 //! need not build its term.
@@ -30,7 +31,7 @@ pub use self::{
 };
 use crate::control::Control;
 
-/// How many payload bytes a fragment carries, as OTP has it.
+/// How many bytes of control message and payload a fragment carries, as OTP has it.
 pub const FRAGMENT_BYTES: usize = 64 << 10;
 
 pub(crate) const PASS_THROUGH: u8 = 112;

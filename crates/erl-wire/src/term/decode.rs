@@ -186,8 +186,10 @@ impl Walk {
         if self.open.len() >= self.limits.depth_max {
             return Err(DecodeError::TooDeep(self.limits.depth_max));
         }
-        // Each awaited element takes a byte, also those of the containers around this one.
-        if left > reader.rest.len().saturating_sub(self.awaited.saturating_sub(1)) {
+        // Each awaited element takes a byte, also those of the containers around this one. One element of each of those
+        // is under way: its first byte is read already.
+        let awaited = self.awaited - self.open.len();
+        if left > reader.rest.len().saturating_sub(awaited) {
             return Err(DecodeError::Truncated);
         }
         self.count_elements(left)?;

@@ -2,7 +2,7 @@
 
 /// No term that is decoded is deeper than this, whatever [`Limits::depth_max`] says: whoever walks a term recurses, and
 /// must fit the 2 MiB stack of a thread.
-pub const DEPTH_CEILING: usize = 1024;
+pub const DEPTH_CEILING: usize = 512;
 
 /// What a term may cost to decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 512 deep, about a million elements, 64 MiB: what a node that serves others may be sent.
+    /// 256 deep, about a million elements, 64 MiB: what a node that serves others may be sent.
     fn default() -> Self {
-        Self { depth_max: 512, elements_max: 1 << 20, bytes_max: 64 << 20 }
+        Self { depth_max: 256, elements_max: 1 << 20, bytes_max: 64 << 20 }
     }
 }
 

@@ -17,6 +17,8 @@ mod integer;
 mod limits;
 mod order;
 mod tag;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use bytes::Bytes;
 

@@ -21,8 +21,8 @@ impl Term {
             Self::Pid(_) => 7,
             Self::Tuple(_) => 8,
             Self::Map(_) => 9,
-            Self::List(items) if items.is_empty() => 10,
-            Self::List(_) | Self::ImproperList(..) => 11,
+            Self::List(items) if items.is_empty() => NIL,
+            Self::List(_) | Self::ImproperList(..) => LIST,
             Self::Binary(_) | Self::BitString { .. } => 12,
         }
     }
@@ -81,17 +81,20 @@ impl Term {
     }
 }
 
-fn compare_lists(a: (&[Term], Option<&Term>), b: (&[Term], Option<&Term>)) -> Ordering {
-    let shared = a.0.len().min(b.0.len());
-    a.0[..shared].cmp(&b.0[..shared]).then_with(|| {
-        let nil = Term::List(Vec::new());
-        match (a.0.len() == shared, b.0.len() == shared) {
-            (true, true) => a.1.unwrap_or(&nil).cmp(b.1.unwrap_or(&nil)),
-            // One goes on where the other ends: its tail stands against a list that is not empty.
-            (true, false) => a.1.unwrap_or(&nil).rank().cmp(&11),
-            (false, true) => 11.cmp(&b.1.unwrap_or(&nil).rank()),
-            (false, false) => Ordering::Equal,
-        }
+/// What a list goes on with once the cells that both have are compared.
+const NIL: u8 = 10;
+const LIST: u8 = 11;
+
+fn compare_lists((a, a_tail): (&[Term], Option<&Term>), (b, b_tail): (&[Term], Option<&Term>)) -> Ordering {
+    let shared = a.len().min(b.len());
+    let rest = |items: &[Term], tail: Option<&Term>| match tail {
+        _ if items.len() > shared => LIST,
+        Some(tail) => tail.rank(),
+        None => NIL,
+    };
+    a[..shared].cmp(&b[..shared]).then_with(|| rest(a, a_tail).cmp(&rest(b, b_tail))).then_with(|| {
+        // Of the same rank: both end here, and a tail is no list, so that this descends.
+        a_tail.cmp(&b_tail)
     })
 }
 
