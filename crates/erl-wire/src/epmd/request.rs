@@ -124,13 +124,14 @@ pub enum RequestError {
     /// An opcode that epmd does not know.
     #[error("unknown request {0}")]
     UnknownOpcode(u8),
-    /// Fields that do not fit the announced length, a name that holds a zero byte, or one to look up that is no text.
+    /// Fields that do not fit the announced length, a name to register that is empty or
+    /// holds a zero byte, or one to look up that is no text.
     #[error("a malformed request")]
     Malformed,
     /// More bytes than the request announced: one connection carries one request.
     #[error("bytes behind the request")]
     Trailing,
-    /// A name that is empty of sense (no UTF-8, or longer than 255 characters) or an `extra` that is too long. The node
+    /// A name that is not UTF-8 or longer than 255 characters, or an `extra` that is too long. The node
     /// is told so, in the form that its highest version asks for.
     #[error("a registration whose name is not UTF-8, or whose name or extra is too long")]
     BadRegistration {
@@ -197,7 +198,7 @@ impl Request {
 
 fn register(body: &[u8]) -> Result<Registration, RequestError> {
     let fields = Fields::read(body).ok_or(RequestError::Malformed)?;
-    if !fields.rest.is_empty() || fields.name.contains(&0) {
+    if fields.name.is_empty() || fields.name.contains(&0) {
         return Err(RequestError::Malformed);
     }
     let refused = RequestError::BadRegistration { highest: fields.highest };
@@ -230,15 +231,14 @@ pub(super) struct Fields<'a> {
     lowest: u16,
     name: &'a [u8],
     extra: &'a [u8],
-    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    /// `None` when the bytes end too early.
+    /// `None` when the bytes end too early. Bytes behind the fields are not looked at, as in epmd.
     pub(super) fn read(input: &'a [u8]) -> Option<Self> {
         let (&[p0, p1, node_type, protocol, h0, h1, l0, l1], rest) = input.split_first_chunk::<8>()?;
         let (name, rest) = counted(rest)?;
-        let (extra, rest) = counted(rest)?;
+        let (extra, _) = counted(rest)?;
         Some(Self {
             port: u16::from_be_bytes([p0, p1]),
             node_type,
@@ -247,7 +247,6 @@ impl<'a> Fields<'a> {
             lowest: u16::from_be_bytes([l0, l1]),
             name,
             extra,
-            rest,
         })
     }
 
