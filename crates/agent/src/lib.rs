@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod core;
 pub mod events;
 pub mod handlers;
 pub mod view;

@@ -8,6 +8,9 @@ pub enum DialError {
     /// off.
     #[error("not reachable")]
     Unreachable,
+    /// Peer: as [`DialError::Unreachable`], and the text says what was tried and what answered. The pair backs off.
+    #[error("{0}")]
+    Away(String),
     /// Peer: it answered and refused, for example over the cookie or a node list of its own; the text says why. The
     /// pair backs off.
     #[error("refused: {0}")]

@@ -71,6 +71,12 @@ pub(super) const KEYS: &[Key] = &[
     key("node_name", Kind::Text, Fixed("metacluster"), "The part before @ of the agent's own node."),
     key("host", Kind::Text, Computed("learned from the local nodes"), "The part after @ of the agent's own node."),
     key(
+        "listen",
+        Kind::Text,
+        Fixed("127.0.0.1:0"),
+        "Where the agent's own node takes connections of BEAM nodes. Port 0 takes a free one, which epmd then knows.",
+    ),
+    key(
         "nodes.names",
         Kind::List,
         Computed("all that take the cookie"),

@@ -62,6 +62,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         cookie: check.cookie(),
         node_name: check.node_name(),
         host: check.host(),
+        listen: check.listen(),
         nodes: check.items("nodes.names", pattern),
         topologies: topology::validate(topology_entries, &mut check.faults),
         epmd,
@@ -147,6 +148,13 @@ impl Check<'_> {
 
     fn host(&mut self) -> Option<String> {
         self.optional("host", |text| NodeName::from_parts("name", text).map(|name| name.host().to_owned()))
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        let address = |text: &str| {
+            text.parse().map_err(|_| format!("`{text}` is no address with a port: expected one such as 0.0.0.0:0"))
+        };
+        self.optional("listen", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     fn state_dir(&mut self) -> PathBuf {

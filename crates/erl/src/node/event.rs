@@ -18,6 +18,8 @@ pub struct PeerInfo {
     pub creation: u32,
     /// What both sides can do.
     pub flags: Flags,
+    /// All that the peer can do, and whether it is [`Flags::PUBLISHED`] or hidden.
+    pub peer_flags: Flags,
     /// The other end of the socket.
     pub address: SocketAddr,
     /// Counts the connections of this node; two connections never share a number.

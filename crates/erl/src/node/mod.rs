@@ -457,6 +457,7 @@ impl Inner {
             name: established.peer,
             creation: established.peer_creation,
             flags: established.flags,
+            peer_flags: established.peer_flags,
             address: stream.peer_addr().ok()?,
             connection: self.connections.fetch_add(1, Ordering::Relaxed),
             accepted,

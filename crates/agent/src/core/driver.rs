@@ -1,0 +1,414 @@
+//! The one task that joins the machine to the world.
+//!
+//! Everything that happens comes in through one bounded queue and is handled in order: what strategies say, what local
+//! nodes tell, what came of a dial. Formation decides, its outputs become tasks, and what changed goes to the event log
+//! and into the view. Only this task writes either, so every reader sees the same order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use metacluster_discovery::{Local, Running};
+use metacluster_erl::Node;
+use metacluster_formation::{DialError, DropHow, Formation, Input, Note, Output, ReadinessRules};
+use metacluster_types::{EventKind, NodeName, Place, SourceUpdate, Subject, TopologyName, time::format_duration};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    clock::Clock,
+    dial,
+    locals::LocalEvent,
+    picture::{Change, Picture},
+    show::{self, Shown},
+};
+use crate::{events::EventLog, view::View};
+
+/// Messages that wait for the driver; senders wait beyond that.
+pub(crate) const QUEUE: usize = 1_024;
+/// Changes within this time are shown as one.
+const SHOW_EVERY: Duration = Duration::from_millis(20);
+/// How long a leave may take.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// What an owner of the agent can ask.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Say goodbye and end. With `nodes`, the local nodes leave their mesh first.
+    Leave {
+        /// Whether the local nodes leave too.
+        nodes: bool,
+        /// Told when it is done.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What came of a task that formation asked for.
+enum Outcome {
+    Dialled { local: NodeName, peer: NodeName, outcome: Result<(), DialError> },
+    Dropped { local: NodeName, peer: NodeName, error: Option<String> },
+    Checked { peer: NodeName, alive: bool },
+}
+
+/// A local node that holds our connection.
+struct Held {
+    ours: Node,
+    links: BTreeSet<NodeName>,
+}
+
+/// The channels on which the world speaks.
+pub(crate) struct Inlets {
+    pub(crate) sources: mpsc::Receiver<(TopologyName, SourceUpdate)>,
+    pub(crate) locals: mpsc::Receiver<LocalEvent>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) epmd: watch::Receiver<crate::view::EpmdView>,
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    pub(crate) clock: Clock,
+    pub(crate) formation: Formation,
+    pub(crate) picture: Picture,
+    pub(crate) log: EventLog,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) announce: watch::Sender<Local>,
+    pub(crate) place: Place,
+    pub(crate) epmd_port: u16,
+    pub(crate) readiness: ReadinessRules,
+    pub(crate) readiness_timeout: Duration,
+    pub(crate) shown: Shown,
+    pub(crate) strategies: Vec<Running>,
+    pub(crate) tasks: Tasks,
+}
+
+/// What the driver keeps while it runs.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    locals: BTreeMap<NodeName, Held>,
+    running: JoinSet<Outcome>,
+    stale: bool,
+    warned_unready: bool,
+}
+
+impl Driver {
+    /// Runs until it is told to leave.
+    pub(crate) async fn run(mut self, mut inlets: Inlets) {
+        let mut show_at = tokio::time::Instant::now();
+        self.tasks.stale = true;
+        let done = loop {
+            self.drain();
+            let deadline = [self.formation.next_deadline(), self.picture.deadline()].into_iter().flatten().min();
+            let unready_at = self.unready_at();
+            tokio::select! {
+                biased;
+                Some(command) = inlets.commands.recv() => match command {
+                    Command::Leave { nodes, done } => {
+                        self.leave(nodes).await;
+                        break done;
+                    }
+                },
+                () = tokio::time::sleep_until(show_at), if self.tasks.stale => {
+                    self.show();
+                    show_at = tokio::time::Instant::now() + SHOW_EVERY;
+                }
+                Some(event) = inlets.locals.recv() => self.handle_local(event),
+                Some(outcome) = self.tasks.running.join_next() => self.handle_outcome(outcome),
+                Some((topology, update)) = inlets.sources.recv() => self.handle_source(topology, update),
+                Ok(()) = inlets.epmd.changed() => {
+                    self.shown.epmd = inlets.epmd.borrow_and_update().clone();
+                    self.tasks.stale = true;
+                }
+                () = tokio::time::sleep_until(self.clock.when(deadline)) => {
+                    let changes = self.picture.expire(self.clock.now());
+                    self.publish(changes);
+                }
+                () = tokio::time::sleep_until(self.clock.when(unready_at)), if unready_at.is_some() => self.warn_unready(),
+            }
+        };
+        self.show();
+        self.log.close();
+        if done.send(()).is_err() {
+            debug!("whoever asked the agent to leave does not wait for it");
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.tasks.stale = true;
+        self.formation.handle_input(self.clock.now(), input);
+    }
+
+    fn handle_source(&mut self, topology: TopologyName, update: SourceUpdate) {
+        self.shown.source(&topology, &update);
+        self.input(Input::Source { topology, update });
+    }
+
+    fn handle_local(&mut self, event: LocalEvent) {
+        self.tasks.stale = true;
+        match event {
+            LocalEvent::Ready { node, otp, links, ours } => {
+                info!("{node} is held (OTP {}, {} links)", otp.as_deref().unwrap_or("none"), links.len());
+                self.shown.refused.remove(node.basename());
+                let rust = otp.is_none();
+                let changes = self.picture.local_ready(&node, otp, rust);
+                self.publish(changes);
+                self.tasks.locals.insert(node.clone(), Held { ours, links: BTreeSet::new() });
+                for peer in &links {
+                    self.link_up(&node, peer);
+                }
+                let changes = self.picture.links_told(&node, &links);
+                self.publish(changes);
+                self.input(Input::LocalReady { node });
+                self.announce();
+            }
+            LocalEvent::Link { node, peer, up: true } => self.link_up(&node, &peer),
+            LocalEvent::Link { node, peer, up: false } => self.link_down(&node, &peer),
+            LocalEvent::Links { node, links } => {
+                let Some(held) = self.tasks.locals.get(&node) else { return };
+                let gone: Vec<NodeName> = held.links.difference(&links).cloned().collect();
+                for peer in &gone {
+                    self.link_down(&node, peer);
+                }
+                for peer in &links {
+                    self.link_up(&node, peer);
+                }
+            }
+            LocalEvent::Gone { node, reason } => {
+                info!("{node} is gone: {reason}");
+                self.tasks.locals.remove(&node);
+                let changes = self.picture.local_gone(self.clock.now(), &node, &reason);
+                self.publish(changes);
+                self.input(Input::LocalGone { node });
+                self.announce();
+            }
+            LocalEvent::Refused { basename, reason } => {
+                warn!("{reason}");
+                self.shown.refused.insert(basename, reason);
+            }
+        }
+    }
+
+    fn link_up(&mut self, local: &NodeName, peer: &NodeName) {
+        let Some(held) = self.tasks.locals.get_mut(local) else { return };
+        if held.links.insert(peer.clone()) {
+            let changes = self.picture.link_up(local, peer);
+            self.publish(changes);
+            self.input(Input::LinkUp { local: local.clone(), peer: peer.clone() });
+        }
+    }
+
+    fn link_down(&mut self, local: &NodeName, peer: &NodeName) {
+        let Some(held) = self.tasks.locals.get_mut(local) else { return };
+        if held.links.remove(peer) {
+            let changes = self.picture.link_down(local, peer, &format!("lost by {local}"));
+            self.publish(changes);
+            self.input(Input::LinkDown { local: local.clone(), peer: peer.clone() });
+        }
+    }
+
+    /// Tells the event log what the picture says.
+    fn publish(&mut self, changes: Vec<Change>) {
+        for Change { node, up, reason } in changes {
+            let kind = if up { EventKind::NodeUp } else { EventKind::NodeDown };
+            match (&reason, up) {
+                (Some(reason), false) => info!("nodedown {node}: {reason}"),
+                (_, _) => info!("{} {node}", kind.as_str()),
+            }
+            let zone = self.place_of(&node).zone;
+            self.shown.node_changed(&node, reason.as_deref().filter(|_| !up));
+            if self.log.publish(kind, Subject::node(node), zone, reason).is_none() {
+                debug!("an event that changes nothing was left out");
+            }
+            self.tasks.stale = true;
+        }
+    }
+
+    /// Where a node runs, as far as anyone said.
+    fn place_of(&self, node: &NodeName) -> Place {
+        match self.picture.entry(node) {
+            Some(entry) if entry.local => self.place.clone(),
+            Some(_) | None => self.formation.peer(node).as_ref().map(show::place_in).unwrap_or_default(),
+        }
+    }
+
+    fn announce(&self) {
+        let nodes: BTreeSet<NodeName> = self.tasks.locals.keys().cloned().collect();
+        self.announce.send_if_modified(|local| {
+            let changed = local.nodes != nodes;
+            local.nodes = nodes;
+            changed
+        });
+    }
+
+    fn handle_outcome(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
+        match outcome {
+            Ok(Outcome::Dialled { local, peer, outcome }) => {
+                self.shown.counters.dials_failed += u64::from(outcome.is_err());
+                self.input(Input::Dialled { local, peer, outcome });
+            }
+            Ok(Outcome::Dropped { local, peer, error }) => {
+                if let Some(error) = error {
+                    warn!("{local} could not drop {peer}: {error}");
+                }
+                self.input(Input::Dropped { local, peer });
+            }
+            Ok(Outcome::Checked { peer, alive }) => self.input(Input::PeerChecked { peer, alive }),
+            // Formation gives a dial up by itself when no outcome comes.
+            Err(error) => warn!("a task of the agent failed: {error}"),
+        }
+    }
+
+    /// Carries out what formation wants, until it has nothing more.
+    fn drain(&mut self) {
+        while let Some(output) = self.formation.poll_output(self.clock.now()) {
+            self.tasks.stale = true;
+            match output {
+                Output::Dial { local, peer } => self.dial(local, peer),
+                Output::Drop { local, peer, how } => self.remove(local, peer, how),
+                Output::Check { peer } => {
+                    let port = self.epmd_port;
+                    self.tasks.running.spawn(async move {
+                        let alive = dial::alive(&peer, port).await;
+                        Outcome::Checked { peer, alive }
+                    });
+                }
+                Output::Note(note) => tell(&note),
+                Output::CandidateFound { topology, candidate } => {
+                    self.shown.topology_changed(&topology);
+                    let subject = Subject::candidate(topology, candidate.node);
+                    self.event(EventKind::CandidateFound, subject, candidate.place, None);
+                }
+                Output::CandidateLost { topology, node } => {
+                    self.shown.topology_changed(&topology);
+                    let place = self.place_of(&node);
+                    self.event(EventKind::CandidateLost, Subject::candidate(topology, node), place, None);
+                }
+                Output::TopologyError { topology, error } => {
+                    self.shown.topology_changed(&topology);
+                    warn!("topology {topology}: {error}; what it found before stays");
+                    self.event(EventKind::TopologyError, Subject::topology(topology), Place::default(), Some(error));
+                }
+                Output::TopologyRecovered { topology } => {
+                    self.shown.topology_changed(&topology);
+                    info!("topology {topology}: answers again");
+                    self.event(EventKind::TopologyRecovered, Subject::topology(topology), Place::default(), None);
+                }
+            }
+        }
+    }
+
+    fn event(&self, kind: EventKind, subject: Subject, place: Place, reason: Option<String>) {
+        if self.log.publish(kind, subject, place.zone, reason).is_none() {
+            debug!("an event came after the log was closed");
+        }
+    }
+
+    fn dial(&mut self, local: NodeName, peer: NodeName) {
+        self.shown.counters.dials += 1;
+        let Some(held) = self.tasks.locals.get(&local) else {
+            return self.input(Input::Dialled { local, peer, outcome: Err(DialError::LocalUnavailable) });
+        };
+        let (ours, port) = (held.ours.clone(), self.epmd_port);
+        self.tasks.running.spawn(async move {
+            let outcome = dial::dial(&ours, &local, &peer, port).await;
+            Outcome::Dialled { local, peer, outcome }
+        });
+    }
+
+    fn remove(&mut self, local: NodeName, peer: NodeName, how: DropHow) {
+        self.shown.counters.drops += 1;
+        info!("{local} drops {peer}");
+        let Some(held) = self.tasks.locals.get(&local) else { return self.input(Input::Dropped { local, peer }) };
+        let ours = held.ours.clone();
+        self.tasks.running.spawn(async move {
+            let error = dial::remove(&ours, &local, &peer, how).await.err().map(|error| error.to_string());
+            Outcome::Dropped { local, peer, error }
+        });
+    }
+
+    fn show(&mut self) {
+        self.tasks.stale = false;
+        self.shown.counters.links = self.tasks.locals.values().map(|held| held.links.len() as u64).sum();
+        let view = show::view(&mut self.shown, &self.formation, &self.picture, &self.place, &self.readiness);
+        self.view.send_replace(Arc::new(view));
+    }
+
+    /// When the log says that this host is still not clustered as asked.
+    fn unready_at(&self) -> Option<metacluster_types::Instant> {
+        let asked = self.readiness.nodes_min > 1 || !self.readiness.mandatory.is_empty();
+        (asked && !self.tasks.warned_unready).then(|| metacluster_types::Instant::from_origin(self.readiness_timeout))
+    }
+
+    fn warn_unready(&mut self) {
+        self.tasks.warned_unready = true;
+        let readiness = self.formation.readiness(&self.readiness);
+        if !readiness.ready {
+            let after = format_duration(self.readiness_timeout);
+            warn!("not clustered after {after}: {}", show::unready(&readiness, &self.readiness));
+        }
+    }
+
+    /// Ends what runs: the local nodes' links if asked, then the strategies, which say goodbye.
+    async fn leave(&mut self, nodes: bool) {
+        self.shown.leaving = true;
+        self.show();
+        self.tasks.running.shutdown().await;
+        if nodes {
+            for (local, held) in &self.tasks.locals {
+                info!("{local} leaves its mesh");
+                let (ours, local) = (held.ours.clone(), local.clone());
+                self.tasks.running.spawn(async move {
+                    let error = dial::remove(&ours, &local, &local, DropHow::LeaveMesh).await.err();
+                    Outcome::Dropped { peer: local.clone(), local, error: error.map(|error| error.to_string()) }
+                });
+            }
+            let all = async {
+                while let Some(outcome) = self.tasks.running.join_next().await {
+                    if let Ok(Outcome::Dropped { local, error: Some(error), .. }) = outcome {
+                        warn!("{local} could not leave its mesh: {error}");
+                    }
+                }
+            };
+            if tokio::time::timeout(LEAVE, all).await.is_err() {
+                warn!("not every local node left its mesh in time");
+            }
+        }
+        for strategy in self.strategies.drain(..) {
+            strategy.stop().await;
+        }
+    }
+}
+
+/// Writes a note of formation into the log.
+fn tell(note: &Note) {
+    let list = |names: &[NodeName]| names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    match note {
+        Note::PeerFailing { peer, topologies, error } => {
+            let topologies: Vec<&str> = topologies.iter().map(TopologyName::as_str).collect();
+            warn!("{peer} (from {}): {error}; trying on", topologies.join(", "));
+        }
+        Note::PeerRecovered { peer, after, attempts } => {
+            let after = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+            info!("{peer} is linked again after {} and {attempts} tries", format_duration(after));
+        }
+        Note::Summary { failing, names } if *failing > names.len() => {
+            warn!("{failing} peers cannot be linked: {} and {} more", list(names), failing - names.len());
+        }
+        Note::Summary { failing, names } => warn!("{failing} peers cannot be linked: {}", list(names)),
+        Note::NameFormsMixed { topology, local, peer } => warn!(
+            "topology {topology}: {peer} and {local} can never be linked, since one name is short (-sname) and one is long (-name); \
+             start both with -name, or both with -sname"
+        ),
+        Note::AnswerHeld { topology, removals, known } => {
+            warn!("topology {topology}: an answer without {removals} of {known} known peers is held until it repeats")
+        }
+        Note::CandidatesRefused { topology, candidates_max } => {
+            warn!("topology {topology}: more than {candidates_max} peers; the rest is left out");
+        }
+        Note::PruneHeld { peer } => info!("{peer} has left its source but lives: its links stay"),
+    }
+}

@@ -1,0 +1,328 @@
+//! The agent: starts every part in order, and is the handle on them.
+//!
+//! Order of a start: hold the state folder, be or find the epmd, bind the API, start the agent's own node, then the
+//! strategies and the driver. Whatever fails before the driver runs leaves nothing behind. Data runs one way:
+//! strategies and local nodes → [`driver`] → event log and view → API, handlers, BEAM subscribers.
+
+mod beam;
+mod clock;
+mod dial;
+mod driver;
+mod epmd;
+mod identity;
+mod locals;
+mod ours;
+mod picture;
+mod register;
+mod show;
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use metacluster_discovery::{Local, Strategy, build, spawn};
+use metacluster_formation::{Formation, Input, ReadinessRules, Settings, TopologyRules};
+use metacluster_types::{NodeName, Pattern, TopologyName, WallClock};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+pub use epmd::EpmdError;
+pub use identity::IdentityError;
+
+use crate::{
+    api::{BindError, Listeners, Server, State},
+    config::{Config, TopologyConfig},
+    events::{EventLog, Reader},
+    handlers::Handlers,
+    view::{AgentView, View},
+};
+use driver::{Command, Driver, Inlets, QUEUE, Tasks};
+
+/// How long handlers may take over the last events when the agent leaves.
+const HANDLERS: Duration = Duration::from_secs(2);
+
+/// Why an agent did not start. Nothing runs and nothing is held after any of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The epmd.
+    #[error(transparent)]
+    Epmd(#[from] EpmdError),
+    /// The API's socket or address.
+    #[error(transparent)]
+    Api(#[from] BindError),
+    /// A topology whose settings no strategy takes.
+    #[error("topology {name}: {reason}")]
+    Topology {
+        /// Its name.
+        name: TopologyName,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The agent's own node.
+    #[error("node {name}: {reason}")]
+    Node {
+        /// The name that it was to have.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The port of the agent's own node.
+    #[error("cannot listen on {address} for local nodes: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// A topology whose strategy is not in the catalogue: one of a Rust program.
+pub struct CustomTopology {
+    /// Its name; it must differ from those of the configuration.
+    pub name: TopologyName,
+    /// Whether a peer that leaves the source is dropped.
+    pub prune: bool,
+    /// The local nodes that it is for; all when empty.
+    pub local_nodes: Vec<Pattern>,
+    /// What finds the peers.
+    pub strategy: Box<dyn Strategy>,
+}
+
+/// A running agent. Dropping it ends it at once, without a goodbye; [`Agent::leave`] says goodbye.
+pub struct Agent {
+    log: EventLog,
+    view: watch::Receiver<Arc<View>>,
+    commands: mpsc::Sender<Command>,
+    running: Running,
+}
+
+/// Everything that runs for an agent.
+struct Running {
+    driver: Driven,
+    tasks: JoinSet<()>,
+    handlers: Handlers,
+    server: Server,
+    ours: Arc<ours::Ours>,
+    _epmd: epmd::Epmd,
+    _identity: identity::Identity,
+}
+
+/// The driver's task, which ends with its owner.
+struct Driven(JoinHandle<()>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Agent {
+    /// Starts an agent.
+    ///
+    /// # Errors
+    /// When something that the configuration asks for cannot be had; then nothing runs.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Vec::new()).await
+    }
+
+    /// Starts an agent with strategies of the caller's beside those of the configuration.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub async fn start_with(config: Config, custom: Vec<CustomTopology>) -> Result<Self, StartError> {
+        let clock = clock::Clock::start();
+        let listed = built(config.topologies)?;
+        let custom = custom.into_iter().map(|topology| ("custom".to_owned(), topology));
+        let identity = identity::Identity::hold(&config.state_dir)?;
+        let listeners = Listeners::bind(&config.api).await?;
+        let epmd = epmd::Epmd::start(config.epmd.clone()).await?;
+        for warning in config.warnings.iter().chain(listeners.warnings()) {
+            warn!("{warning}");
+        }
+
+        let (made_in, mut made) = mpsc::unbounded_channel();
+        let fallback = config.host.clone().unwrap_or_else(identity::host_name);
+        let ours = Arc::new(ours::Ours::new(&config.node_name, &fallback, config.cookie.clone(), made_in));
+        let first = ours.any().map_err(|error| StartError::Node {
+            name: format!("{}@{fallback}", config.node_name),
+            reason: error.to_string(),
+        })?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let port = listener.local_addr().map_or(config.listen.port(), |address| address.port());
+
+        let log = EventLog::new(config.cluster.clone(), config.events_keep);
+        let agent_view = AgentView {
+            id: identity.id,
+            names: vec![first.name().clone()],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster: config.cluster.clone(),
+            zone: config.place.zone.clone(),
+            region: config.place.region.clone(),
+            roles: config.roles.clone(),
+            tags: config.tags.clone(),
+            pid: std::process::id(),
+            started_at: WallClock::new(SystemTime::now()),
+            uptime_seconds: 0,
+            epmd: epmd.view.borrow().clone(),
+            http: listeners.http_address(),
+            leaving: false,
+        };
+        let (view_in, view) = watch::channel(Arc::new(View::starting(agent_view.clone())));
+        let (announce, local) = watch::channel(Local {
+            agent: identity.id,
+            cluster: config.cluster.clone(),
+            place: config.place.clone(),
+            nodes: BTreeSet::new(),
+        });
+        let (commands_in, commands) = mpsc::channel(16);
+        let (sources_in, sources) = mpsc::channel(QUEUE);
+        let (locals_in, locals) = mpsc::channel(QUEUE);
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&ours).listen(listener));
+        tasks.spawn(register::register(config.epmd.port, config.node_name.clone(), port));
+        tasks.spawn(locals::watch_registered(
+            epmd.registered.clone(),
+            locals::Selection { patterns: config.nodes.clone(), own: config.node_name.clone() },
+            Arc::clone(&ours),
+            locals_in,
+        ));
+        tasks.spawn({
+            let (log, view) = (log.clone(), view.clone());
+            async move {
+                let mut desks = JoinSet::new();
+                while let Some(node) = made.recv().await {
+                    desks.spawn(beam::serve(node, log.clone(), view.clone()));
+                }
+            }
+        });
+        let handlers = Handlers::start(&config.handlers, &log, &config.api.socket);
+        let (leave_in, mut leave) = mpsc::channel(1);
+        let server = listeners.serve(State::new(view.clone(), log.clone(), handlers.stats(), leave_in));
+        tasks.spawn({
+            let commands = commands_in.clone();
+            async move {
+                while leave.recv().await.is_some() {
+                    let (done, _) = oneshot::channel();
+                    if commands.send(Command::Leave { nodes: false, done }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+
+        let mut formation = Formation::new(Settings::default(), rand::random());
+        let mut shown = show::Shown::new(agent_view, Arc::clone(&ours));
+        let mut strategies = Vec::new();
+        for (strategy_name, topology) in listed.into_iter().chain(custom) {
+            shown.add_topology(&topology.name, &strategy_name, topology.prune);
+            let rules = TopologyRules { prune: topology.prune, nodes: topology.local_nodes };
+            formation.handle_input(clock.now(), Input::TopologyAdded { name: topology.name.clone(), rules });
+            strategies.push(spawn(topology.name, topology.strategy, local.clone(), sources_in.clone()));
+        }
+        let driver = Driver {
+            clock,
+            formation,
+            picture: picture::Picture::default(),
+            log: log.clone(),
+            view: view_in,
+            announce,
+            place: config.place,
+            epmd_port: config.epmd.port,
+            readiness: ReadinessRules {
+                nodes_min: config.readiness.nodes_min,
+                mandatory: config.readiness.mandatory.into_iter().collect(),
+            },
+            readiness_timeout: config.readiness.timeout,
+            shown,
+            strategies,
+            tasks: Tasks::default(),
+        };
+        let inlets = Inlets { sources, locals, commands, epmd: epmd.view.clone() };
+        let driver = Driven(tokio::spawn(driver.run(inlets)));
+        let running = Running { driver, tasks, handlers, server, ours, _epmd: epmd, _identity: identity };
+        Ok(Self { log, view, commands: commands_in, running })
+    }
+
+    /// A reader of the events after the one numbered `since`; without it, of those from now on.
+    #[must_use]
+    pub fn events(&self, since: Option<u64>) -> Reader {
+        self.log.reader(since)
+    }
+
+    /// What is so now.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// What is so, as it changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// The names of this host's nodes that are held.
+    #[must_use]
+    pub fn local_nodes(&self) -> Vec<NodeName> {
+        self.view.borrow().nodes.iter().filter(|node| node.local).map(|node| node.name.clone()).collect()
+    }
+
+    /// Waits until the agent has left because somebody asked it to through the API. Cancel safe. Call
+    /// [`Agent::leave`] then.
+    pub async fn left(&mut self) {
+        if !self.running.driver.0.is_finished()
+            && let Err(error) = (&mut self.running.driver.0).await
+        {
+            warn!("the agent's driver failed: {error}");
+        }
+    }
+
+    /// Says goodbye and ends: strategies first, then handlers and streams, which get what is left, then the agent's own
+    /// node. The local nodes keep their links, unless they are to leave their mesh too.
+    pub async fn leave(mut self, nodes: bool) {
+        let (done_in, done) = oneshot::channel();
+        if self.commands.send(Command::Leave { nodes, done: done_in }).await.is_ok() && done.await.is_err() {
+            debug!("the agent had left already");
+        }
+        self.left().await;
+        let Running { mut tasks, mut handlers, server, ours, .. } = self.running;
+        if timeout(HANDLERS, handlers.finish()).await.is_err() {
+            debug!("handlers still run and are stopped");
+        }
+        handlers.stop().await;
+        server.stop().await;
+        for node in ours.all() {
+            node.shutdown().await;
+        }
+        tasks.shutdown().await;
+    }
+}
+
+/// The strategies of the configuration, by name.
+fn built(topologies: Vec<TopologyConfig>) -> Result<Vec<(String, CustomTopology)>, StartError> {
+    let build = |topology: TopologyConfig| {
+        let strategy = build(&topology.strategy, &topology.settings).map_err(|faults| StartError::Topology {
+            name: topology.name.clone(),
+            reason: faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        })?;
+        let TopologyConfig { name, strategy: strategy_name, prune, local_nodes, .. } = topology;
+        Ok((strategy_name, CustomTopology { name, prune, local_nodes, strategy }))
+    };
+    topologies.into_iter().map(build).collect()
+}
