@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// How many connections one listener holds. Each costs a task and its buffers, some tens of kilobytes.
-const CONNECTIONS_MAX: usize = 256;
+pub(super) const CONNECTIONS_MAX: usize = 256;
 
 /// The listener.
 pub(super) struct Bounded<L> {
