@@ -5,8 +5,9 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    io::{BufRead as _, BufReader, Read},
+    process::Stdio,
+    thread,
     time::Duration,
 };
 
@@ -55,14 +56,20 @@ pub(crate) fn run_counted(arguments: &[String]) -> Result<(Count, Result<()>)> {
         command.arg("--workspace");
     }
     command.args(arguments).env(RUN_VARIABLE, folder.path()).env("TMPDIR", &temporary);
-    let (mut count, succeeded) = watch(&mut command)?;
-
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut tests = command.spawn().context("cannot start cargo test")?;
+    let Some(output) = tests.stdout.take() else { bail!("cargo test has no output") };
+    let counting = thread::spawn(move || show_and_count(output));
+    let status = tests.wait().context("cargo test is gone")?;
+    // A process that outlived its test may hold the output open, so it has to go before the output ends.
+    let left = left_behind(&run)?;
+    let Ok(count) = counting.join() else { bail!("what cargo test printed could not be read") };
+    let mut count = count?;
     let skipped = run.skipped()?;
     // The test harness cannot know of these and counts them as passed.
     let noted = u64::try_from(skipped.len())?;
     count.passed = count.passed.saturating_sub(noted);
     count.skipped += noted;
-    let left = left_behind(&run)?;
 
     println!();
     for line in &skipped {
@@ -71,7 +78,7 @@ pub(crate) fn run_counted(arguments: &[String]) -> Result<(Count, Result<()>)> {
     for line in &left {
         println!("left behind: {line}");
     }
-    let outcome = if !succeeded || count.failed > 0 {
+    let outcome = if !status.success() || count.failed > 0 {
         Err(anyhow::anyhow!("tests failed"))
     } else if !left.is_empty() {
         Err(anyhow::anyhow!("the tests left something behind"))
@@ -81,18 +88,16 @@ pub(crate) fn run_counted(arguments: &[String]) -> Result<(Count, Result<()>)> {
     Ok((count, outcome))
 }
 
-/// Runs `cargo test`, shows what it prints and adds up what it says.
-fn watch(command: &mut Command) -> Result<(Count, bool)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
-    let Some(stdout) = child.stdout.take() else { bail!("cargo test has no output") };
+/// Shows what `cargo test` prints and adds up what it says.
+fn show_and_count(output: impl Read) -> Result<Count> {
     let mut count = Count::default();
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("cargo test printed no text")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("what cargo test prints cannot be read")?;
+        let line = String::from_utf8_lossy(&line);
         println!("{line}");
         add(&mut count, &line);
     }
-    let status = child.wait().context("cargo test is gone")?;
-    Ok((count, status.success()))
+    Ok(count)
 }
 
 /// Adds a closing line of the test harness, such as
@@ -139,6 +144,8 @@ fn left_behind(run: &TestRun) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -160,7 +167,14 @@ mod tests {
     fn a_process_that_a_test_left_is_named_and_ended() {
         let folder = tempfile::tempdir().expect("a folder");
         let run = TestRun::new(folder.path());
-        let mut child = Command::new("sleep").arg("600").env(RUN_VARIABLE, folder.path()).spawn().expect("sleep");
+        let mut command = Command::new("sleep");
+        command.arg("600").env(RUN_VARIABLE, folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("sleep");
+        eventually_value(END_WITHIN, "it carries its mark", || match run.processes() {
+            Ok(processes) if processes.len() == 1 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .expect("marked");
         let left = left_behind(&run).expect("looked");
         assert_eq!(left, [format!("process {}: sleep 600", child.id())]);
         assert!(!child.wait().expect("it was killed").success());
