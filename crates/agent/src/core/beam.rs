@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn only_nodes_have_a_short_form() {
-        assert_eq!(short_form(&event(EventKind::NodeUp)).expect("a term").to_string(), "{nodeup,'a@b'}");
+        assert_eq!(short_form(&event(EventKind::NodeUp)).expect("a term").to_string(), "{nodeup,a@b}");
         assert_eq!(short_form(&event(EventKind::CandidateFound)), None);
     }
 
