@@ -15,10 +15,10 @@ pub(crate) fn stopping() {
 }
 
 fn send(state: &str) {
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
-        if let Err(error) = send_to(&socket, state) {
-            tracing::debug!("NOTIFY_SOCKET does not take a message: {error}");
-        }
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+        && let Err(error) = send_to(&socket, state)
+    {
+        tracing::debug!("NOTIFY_SOCKET does not take a message: {error}");
     }
 }
 

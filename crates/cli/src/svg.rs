@@ -29,6 +29,9 @@ const HEAD: f64 = 62.0;
 const CIRCLE_ZONES_MAX: usize = 8;
 /// Up to so many nodes have labels that lie flat; more have labels along the spokes of the ring.
 const FLAT_LABELS_MAX: usize = 6;
+/// Each zone's ring is turned by this much more than the one before, so that no link runs through a third node where
+/// the zones stand in a row.
+const TILT: f64 = 0.23;
 /// Missing links are drawn up to this many, so that a forming cluster is still a picture.
 const UNLINKED_DRAWN_MAX: usize = 500;
 
@@ -95,10 +98,18 @@ pub(crate) fn draw(picture: &Picture) -> String {
         svg.zone(zone, *centre, shape);
     }
     let mut places: BTreeMap<&NodeName, Point> = BTreeMap::new();
-    for (zone, centre) in picture.zones.iter().zip(&centres) {
-        for (index, node) in zone.nodes.iter().enumerate() {
-            places.insert(&node.name, spot(index, zone.nodes.len(), shape, *centre).0);
-        }
+    let spots: Vec<Vec<(Point, f64)>> = picture
+        .zones
+        .iter()
+        .zip(&centres)
+        .enumerate()
+        .map(|(turn, (zone, centre))| {
+            let tilt = TILT * (turn + 1) as f64;
+            (0..zone.nodes.len()).map(|index| spot(index, zone.nodes.len(), tilt, shape, *centre)).collect()
+        })
+        .collect();
+    for (zone, spots) in picture.zones.iter().zip(&spots) {
+        places.extend(zone.nodes.iter().zip(spots).map(|(node, (place, _))| (&node.name, *place)));
     }
     // The more lines, the lighter each.
     let opacity = (60.0 / (picture.links.len().max(1) as f64)).clamp(0.06, 0.55);
@@ -108,10 +119,9 @@ pub(crate) fn draw(picture: &Picture) -> String {
     svg.line("<g class=\"unlinked\" stroke-width=\"1.5\">");
     svg.links(picture.unlinked.iter().take(UNLINKED_DRAWN_MAX), &places);
     svg.line("</g>");
-    for (zone, centre) in picture.zones.iter().zip(&centres) {
-        for (index, node) in zone.nodes.iter().enumerate() {
-            let (place, angle) = spot(index, zone.nodes.len(), shape, *centre);
-            svg.node(node, place, angle, zone.nodes.len(), up);
+    for (zone, spots) in picture.zones.iter().zip(&spots) {
+        for (node, (place, angle)) in zone.nodes.iter().zip(spots) {
+            svg.node(node, *place, *angle, zone.nodes.len(), up);
         }
     }
     svg.line("</svg>");
@@ -163,7 +173,7 @@ fn centres(zones: usize, shape: Shape) -> Vec<Point> {
 }
 
 /// Where a node stands in its zone, and in which direction from the middle of the ring.
-fn spot(index: usize, nodes: usize, shape: Shape, centre: Point) -> (Point, f64) {
+fn spot(index: usize, nodes: usize, tilt: f64, shape: Shape, centre: Point) -> (Point, f64) {
     // The ring is centred in what the title leaves free.
     let middle = Point { x: centre.x, y: centre.y + TITLE / 2.0 };
     if nodes <= 1 {
@@ -171,7 +181,7 @@ fn spot(index: usize, nodes: usize, shape: Shape, centre: Point) -> (Point, f64)
     }
     // Two nodes stand side by side.
     let start = if nodes == 2 { TAU / 2.0 } else { -TAU / 4.0 };
-    let angle = start + TAU * index as f64 / nodes as f64;
+    let angle = start + tilt + TAU * index as f64 / nodes as f64;
     (Point { x: middle.x + shape.ring * angle.cos(), y: middle.y + shape.ring * angle.sin() }, angle)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use metacluster_types::{Event, EventKind};
+use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -52,9 +53,7 @@ pub(crate) async fn run(arguments: Events) -> Outcome {
     let mut events = client.events(path, last).await?;
     loop {
         while let Some(frame) = events.next().await {
-            if let Some(seq) = frame.id.as_deref().and_then(|id| id.parse().ok()) {
-                last = Some(seq);
-            }
+            last = seen(&frame).or(last);
             output::print(&shown(&frame, arguments.json, paint))?;
         }
         if !arguments.follow {
@@ -75,15 +74,46 @@ async fn again(client: &Client, path: &str, last: Option<u64>) -> Outcome<crate:
     }
 }
 
+/// Events that are not kept any more.
+#[derive(Debug, Deserialize)]
+struct Gap {
+    from: u64,
+    to: u64,
+    /// The agent has restarted, and counts from 1 again.
+    restarted: bool,
+}
+
+/// The gap that a frame tells of, if it is no event.
+fn gap(frame: &Frame) -> Option<Gap> {
+    if frame.event == "gap" { serde_json::from_str(&frame.data).ok() } else { None }
+}
+
+/// The number after which the stream goes on.
+fn seen(frame: &Frame) -> Option<u64> {
+    match gap(frame) {
+        Some(gap) => Some(gap.to),
+        None => frame.id.as_deref().and_then(|id| id.parse().ok()),
+    }
+}
+
 /// A frame as a line.
 fn shown(frame: &Frame, json: bool, paint: Paint) -> String {
+    let gap = gap(frame);
     if json {
-        return format!("{}\n", frame.data.replace('\n', " "));
+        let line = gap.and_then(|gap| {
+            let Gap { from, to, restarted } = gap;
+            serde_json::to_string(&serde_json::json!({"event": "gap", "from": from, "to": to, "restarted": restarted}))
+                .ok()
+        });
+        return line.unwrap_or_else(|| frame.data.replace('\n', " ")) + "\n";
     }
-    match serde_json::from_str::<Event>(&frame.data) {
-        Ok(event) => line(&event, paint),
-        Err(_) => format!("{}\n", paint.yellow(&clean(&format!("{}: {}", frame.event, frame.data)))),
-    }
+    let note = match (gap, serde_json::from_str::<Event>(&frame.data)) {
+        (None, Ok(event)) => return line(&event, paint),
+        (None, Err(_)) => clean(&format!("{}: {}", frame.event, frame.data)),
+        (Some(gap), _) if gap.restarted => "the agent has restarted and counts from 1 again".to_owned(),
+        (Some(gap), _) => format!("the events {} to {} are not kept any more", gap.from, gap.to),
+    };
+    format!("{}\n", paint.yellow(&note))
 }
 
 /// An event as a line.
@@ -147,8 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gone_is_told_and_the_follower_goes_on_behind_it() {
+        let lost = frame("gap", r#"{"from":3,"to":9,"restarted":false}"#);
+        assert_eq!(shown(&lost, false, Paint::PLAIN), "the events 3 to 9 are not kept any more\n");
+        assert_eq!(seen(&lost), Some(9));
+        let restarted = frame("gap", r#"{"from":70,"to":0,"restarted":true}"#);
+        assert_eq!(shown(&restarted, false, Paint::PLAIN), "the agent has restarted and counts from 1 again\n");
+        assert_eq!(seen(&restarted), Some(0));
+        let json = shown(&restarted, true, Paint::PLAIN);
+        assert_eq!(json, "{\"event\":\"gap\",\"from\":70,\"restarted\":true,\"to\":0}\n");
+    }
+
+    #[test]
     fn what_is_no_event_is_told_as_it_is() {
-        let text = shown(&frame("gap", r#"{"from":1,"to":5}"#), false, Paint::PLAIN);
-        assert_eq!(text, "gap: {\"from\":1,\"to\":5}\n");
+        assert_eq!(shown(&frame("news", "{}"), false, Paint::PLAIN), "news: {}\n");
     }
 }
