@@ -112,7 +112,7 @@ impl Listeners {
     #[must_use]
     pub fn serve(self, state: State) -> Server {
         let (stop, stopping) = watch::channel(false);
-        let state = State { stopping: stopping.clone(), ..state };
+        let state = State { stopping: Some(stopping.clone()), ..state };
         let http_address = self.http_address();
         let unix = axum::serve(Bounded::new(self.unix), router(state.clone(), Transport::Unix))
             .with_graceful_shutdown(stopped(stopping.clone()));

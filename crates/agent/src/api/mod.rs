@@ -49,7 +49,8 @@ pub struct State {
     handlers: Arc<Stats>,
     leave: mpsc::Sender<()>,
     started: Instant,
-    stopping: watch::Receiver<bool>,
+    /// Where the server says that it stops; a router without a server has none.
+    stopping: Option<watch::Receiver<bool>>,
 }
 
 impl State {
@@ -57,9 +58,7 @@ impl State {
     /// is enough, since asking again changes nothing.
     #[must_use]
     pub fn new(view: ViewReceiver, events: EventLog, handlers: Arc<Stats>, leave: mpsc::Sender<()>) -> Self {
-        // Without a server nothing stops; `Listeners::serve` puts its own in.
-        let (_, stopping) = watch::channel(false);
-        Self { view, events, handlers, leave, started: Instant::now(), stopping }
+        Self { view, events, handlers, leave, started: Instant::now(), stopping: None }
     }
 }
 

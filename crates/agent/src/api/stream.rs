@@ -78,7 +78,7 @@ async fn forward(
     mut reader: Reader,
     messages: mpsc::Sender<Result<Message, Infallible>>,
     follow: bool,
-    mut stopping: watch::Receiver<bool>,
+    mut stopping: Option<watch::Receiver<bool>>,
 ) {
     // The client learns at once that it listens.
     let hello = Message::default().comment("metacluster").retry(RETRY);
@@ -106,10 +106,11 @@ async fn forward(
     }
 }
 
-/// Resolves when the server stops, and never where there is none.
-async fn until_stopping(stopping: &mut watch::Receiver<bool>) {
-    if stopping.wait_for(|stopping| *stopping).await.is_err() {
-        std::future::pending().await
+/// Resolves when the server stops or is dropped, and never where there is none.
+async fn until_stopping(stopping: &mut Option<watch::Receiver<bool>>) {
+    match stopping {
+        Some(stopping) => drop(stopping.wait_for(|stopping| *stopping).await),
+        None => std::future::pending().await,
     }
 }
 

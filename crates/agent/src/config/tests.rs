@@ -219,6 +219,10 @@ fn each_fault_is_one_clear_line() {
         ("[federation]\nlisten = \"x\"", "1: [federation] is not known in this version"),
         ("[[federation.export]]\nto = []", "1: [federation] is not known in this version"),
         ("[topology]\nname = \"x\"", "1: `topology` is a table: begin each entry with [[topology]]"),
+        (
+            "listen = \"localhost\"",
+            "1: `listen`: `localhost` is no address with a port: expected one such as 0.0.0.0:0",
+        ),
         ("node_name = \"a b\"", "1: `node_name`: `a b@host` holds a control character, a space, or a second `@`"),
         (
             "cookie = \"x\"",
@@ -311,6 +315,7 @@ fn every_key_has_a_variable() {
         ("STATE_DIR", "/tmp/s"),
         ("NODE_NAME", "n"),
         ("HOST", "h"),
+        ("LISTEN", "0.0.0.0:0"),
         ("NODES_NAMES", "a,b*"),
         ("EPMD_MODE", "own"),
         ("EPMD_PORT", "4001"),
@@ -475,4 +480,23 @@ fn the_reference_has_every_key() {
         assert!(text.contains(&format!("| `{}` |", key.path)), "{} is missing", key.path);
     }
     assert!(text.contains("METACLUSTER_SOCKET") && text.contains("`local_nodes`"));
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let environment = Environment::empty().with_variable("METACLUSTER_COOKIE", "c").with_variable("HOME", "/nowhere");
+    let text = "cluster='a'\nroles=['b',]\ntags={x='y'}\n[[topology]]\nstrategy='static'\nnodes=['a@b']\n[[handler]]\non=['nodeup']\ncommand=['x']\n[epmd]\nport=1\n";
+    let judge = |text: &str| match raw::parse(Path::new("m.toml"), text) {
+        Ok(file) => drop(validate::validate(file, validate::Topologies::File, &environment)),
+        Err(fault) => assert!(fault.line().is_some(), "{text}: {fault}"),
+    };
+    for at in 0..=text.len() {
+        judge(&text[..at]);
+        // Each byte in turn becomes each of these, a removed one included.
+        for other in ["", "=", "[", "]", "'", "\n", "{", "#", "é", "7", "."] {
+            if let Some(rest) = text.get(at + 1..) {
+                judge(&format!("{}{other}{rest}", &text[..at]));
+            }
+        }
+    }
 }

@@ -136,6 +136,16 @@ async fn a_stop_ends_open_streams() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_dropped_ends_open_streams() {
+    let api = Api::start().await;
+    let stream = Stream::open(&api, "/v1/events", "").await;
+    let socket = api.socket();
+    drop(api.server);
+    stream.end().await;
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
 async fn a_reader_that_never_reads_holds_up_nobody() {
     let api = Api::start().await;
     let idle = Stream::open(&api, "/v1/events", "").await;
