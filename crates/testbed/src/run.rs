@@ -8,7 +8,7 @@ use std::{env, fs, io::Write as _, path::Path, path::PathBuf};
 use anyhow::{Context as _, Result};
 
 /// The environment variable that names the folder of a test run.
-pub const RUN_VARIABLE: &str = "METACLUSTER_TEST_RUN";
+pub const RUN_VARIABLE: &str = "MC_TEST_RUN";
 
 const SKIPPED: &str = "skipped";
 const NAMESPACES: &str = "namespaces";
