@@ -8,7 +8,7 @@ use tokio::time::Duration;
 use crate::{
     Fault, Feed, Settings, Strategy,
     feed::Work,
-    fixed,
+    fixed, gossip,
     settings::{Absent, Key, Kind, Reader, nearest},
 };
 
@@ -33,8 +33,15 @@ pub const BASENAME: Key = Key {
     doc: "Only nodes whose name before the @ fits one of these patterns",
 };
 
-static STRATEGIES: [StrategyInfo; 1] =
-    [StrategyInfo { name: "static", summary: "A fixed list of nodes", keys: fixed::KEYS, make: fixed::make }];
+static STRATEGIES: [StrategyInfo; 2] = [
+    StrategyInfo { name: "static", summary: "A fixed list of nodes", keys: fixed::KEYS, make: fixed::make },
+    StrategyInfo {
+        name: "gossip",
+        summary: "Heartbeats by multicast or broadcast, compatible with libcluster's",
+        keys: gossip::KEYS,
+        make: gossip::make,
+    },
+];
 
 /// Every strategy, in the order of the documentation.
 #[must_use]

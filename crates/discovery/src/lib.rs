@@ -20,6 +20,7 @@
 pub mod catalogue;
 pub mod feed;
 pub mod fixed;
+mod gossip;
 pub mod look_up;
 pub mod run;
 pub mod settings;
