@@ -80,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
         "nodes.names",
         Kind::List,
         Computed("all that take the cookie"),
-        "Which local nodes are ours: names before @, or whole ones, with * and ?.",
+        "Which local nodes are ours: names before @, or whole ones, with `*` and `?`.",
     ),
     key(
         "epmd.mode",

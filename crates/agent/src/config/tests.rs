@@ -265,6 +265,10 @@ fn each_fault_is_one_clear_line() {
             "4: `prune`: no setting takes the number 7.5",
         ),
         (
+            "[[topology]]\nstrategy = 'static'\nnodes = ['a@b']\nlocal_nodes = ['a b']",
+            "4: `local_nodes`: \"a b\" fits no node: expected a pattern such as worker-* or shop@10.0.0.*",
+        ),
+        (
             "[[topology]]\nstrategy = 'static'\nnodes = ['a']",
             "3: `nodes` `a` is no node name: expected name@host, such as shop@10.0.0.4",
         ),
@@ -476,6 +480,9 @@ fn topologies_of_the_command_line_get_names() {
 #[test]
 fn the_reference_has_every_key() {
     let text = reference_markdown();
+    if std::env::var_os("SHOW").is_some() {
+        println!("{text}");
+    }
     for key in keys::KEYS.iter().chain(keys::HANDLER_KEYS) {
         assert!(text.contains(&format!("| `{}` |", key.path)), "{} is missing", key.path);
     }

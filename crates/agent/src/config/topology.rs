@@ -16,6 +16,7 @@ use super::{
     TopologyConfig,
     fault::{Fault, Origin, suggestion},
     raw::{Raw, RawTable, RawValue},
+    validate,
 };
 
 /// A topology as it was given, with the place of each setting.
@@ -122,6 +123,9 @@ pub(super) fn validate(entries: Vec<Entry>, faults: &mut Vec<Fault>) -> Vec<Topo
     let mut topologies = Vec::new();
     for mut entry in entries {
         let common = common(&entry, faults);
+        for error in common.local_nodes.iter().filter_map(|pattern| validate::pattern(pattern.as_str()).err()) {
+            faults.push(Fault::new(entry.place("local_nodes"), format!("`local_nodes`: {error}")));
+        }
         let Some((strategy, place)) = entry.strategy.clone() else { continue };
         settings(&mut entry, &strategy, &place, faults);
         let name = match common.name.map_or_else(|| TopologyName::new(&strategy), Ok) {

@@ -236,7 +236,7 @@ impl Check<'_> {
 }
 
 /// A pattern that some node name can fit.
-fn pattern(text: &str) -> Result<Pattern, String> {
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     if text.is_empty() {
         return Err("an empty pattern fits no node".to_owned());
     }
