@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub(crate) mod raw;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
