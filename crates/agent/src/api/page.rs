@@ -54,9 +54,10 @@ fn write_page(page: &mut String, view: &View, uptime_seconds: u64) -> fmt::Resul
     )?;
     let ready = &view.readiness;
     let (class, verdict) = if ready.ready { ("up", "ready") } else { ("wait", "not ready") };
-    write!(page, "<p><span class=\"{class}\">{verdict}</span>: {} of {} nodes up", ready.nodes_up, ready.nodes_min)?;
-    if let Some(reason) = &ready.reason {
-        write!(page, ", {}", Escaped(reason))?;
+    write!(page, "<p><span class=\"{class}\">{verdict}</span>: ")?;
+    match &ready.reason {
+        Some(reason) => write!(page, "{}", Escaped(reason))?,
+        None => write!(page, "{} of {} nodes up", ready.nodes_up, ready.nodes_min)?,
     }
     page.push_str("</p>\n<h2>Nodes</h2>\n");
     nodes(page, &view.nodes)?;

@@ -185,3 +185,26 @@ fn settings(entry: &mut Entry, strategy: &str, place: &Origin, faults: &mut Vec<
 fn message(fault: &metacluster_discovery::Fault) -> String {
     format!("`{}` {}", fault.key, fault.message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_topology_the_command_line_means_gossip_and_local_epmd() {
+        let entries = from_specs(Vec::new());
+        let strategies: Vec<&str> =
+            entries.iter().filter_map(|entry| entry.strategy.as_ref()).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(strategies, ["gossip", "local-epmd"]);
+        assert!(entries.iter().all(|entry| entry.settings.len() == 1), "a name and nothing else");
+    }
+
+    #[test]
+    fn a_secret_of_the_command_line_reaches_no_message() {
+        let spec = "static:secret=hunter2,nodes=a".parse().expect("a spec");
+        let mut faults = Vec::new();
+        assert_eq!(validate(from_specs(vec![spec]), &mut faults).len(), 1);
+        assert_eq!(faults.len(), 2);
+        assert!(faults.iter().all(|fault| !fault.to_string().contains("hunter2")), "{faults:?}");
+    }
+}
