@@ -282,9 +282,12 @@ impl Holder {
     }
 
     async fn connect_as(&self, ours: &Node, port: u16) -> Result<(NodeName, Flags), Trouble> {
+        // A node may listen on one address alone: of the many loopback addresses that can be the one in its name.
+        let named = ours.name().host().parse().ok().filter(IpAddr::is_loopback);
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let loopback = loopback.into_iter().filter(|address| Some(*address) != named);
         let mut last = Trouble::Away("no address".to_owned());
-        for address in loopback.into_iter().chain(interface_addresses()) {
+        for address in named.into_iter().chain(loopback).chain(interface_addresses()) {
             let expect = Expect::Basename(self.basename.clone());
             match ours.connect(SocketAddr::new(address, port), expect).await {
                 Ok(peer) => return Ok((peer.name, peer.peer_flags)),
