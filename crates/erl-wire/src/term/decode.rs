@@ -4,8 +4,6 @@
 //! hold that many elements *beside all those that the containers around it still await*; without the second half, a
 //! short input of nested lists could reserve its own length at every level.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 
 use super::{Atom, DEPTH_CEILING, ExportFun, Fun, Limits, Pid, Port, Reference, Term, VERSION, inflate, tag};
@@ -59,13 +57,14 @@ pub enum DecodeError {
 /// # Errors
 /// When the bytes are no term, or one beyond the limits.
 pub fn decode(input: &[u8], limits: &Limits) -> Result<(Term, usize), DecodeError> {
-    let mut reader = Reader { rest: input };
-    let term = Walk::new(limits).run(&mut reader)?;
-    let taken = input.len() - reader.rest.len();
-    if taken > limits.bytes_max {
-        return Err(DecodeError::TooLong(limits.bytes_max));
+    // What is beyond the limit is not even looked at.
+    let window = input.get(..limits.bytes_max).unwrap_or(input);
+    let mut reader = Reader { rest: window };
+    match Walk::new(limits).run(&mut reader) {
+        Ok(term) => Ok((term, window.len() - reader.rest.len())),
+        Err(DecodeError::Truncated) if window.len() < input.len() => Err(DecodeError::TooLong(limits.bytes_max)),
+        Err(error) => Err(error),
     }
-    Ok((term, taken))
 }
 
 /// Reads one term with its version byte, compressed or not, and says how many bytes it took: `binary_to_term/2` with
@@ -221,8 +220,7 @@ fn close(open: Open, reader: &Reader<'_>) -> Result<Term, DecodeError> {
             while let (Some(key), Some(value)) = (items.next(), items.next()) {
                 entries.push((key, value));
             }
-            distinct(&entries)?;
-            Ok(Term::Map(entries))
+            in_order(entries).map(Term::Map)
         }
         Kind::Fun { mut header, end } => {
             // The size of a closure spans all of it, free variables included.
@@ -235,13 +233,13 @@ fn close(open: Open, reader: &Reader<'_>) -> Result<Term, DecodeError> {
     }
 }
 
-fn distinct(entries: &[(Term, Term)]) -> Result<(), DecodeError> {
-    let mut keys: Vec<&Term> = entries.iter().map(|(key, _)| key).collect();
-    keys.sort_unstable();
-    match keys.windows(2).any(|pair| pair[0].cmp(pair[1]) == Ordering::Equal) {
-        true => Err(DecodeError::DuplicateKey),
-        false => Ok(()),
+/// Entries as a map has them. Nodes send them in any order, small maps mostly in this one.
+fn in_order(mut entries: Vec<(Term, Term)>) -> Result<Vec<(Term, Term)>, DecodeError> {
+    if entries.is_sorted_by(|a, b| a.0 < b.0) {
+        return Ok(entries);
     }
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    if entries.is_sorted_by(|a, b| a.0 < b.0) { Ok(entries) } else { Err(DecodeError::DuplicateKey) }
 }
 
 struct Reader<'a> {

@@ -37,7 +37,7 @@ pub const VERSION: u8 = 131;
 
 /// Any Erlang term.
 ///
-/// Equality and order are exact (`1` is not `1.0`) and do not look at the order in which a map's entries stand.
+/// Equality and order are exact: `1` is not `1.0`.
 #[derive(Clone)]
 pub enum Term {
     /// An integer that fits 64 bits.
@@ -63,7 +63,9 @@ pub enum Term {
     ImproperList(Vec<Term>, Box<Term>),
     /// A tuple.
     Tuple(Vec<Term>),
-    /// A map, its entries in the order of the wire; no key stands twice.
+    /// A map, its entries in the order of their keys, no key twice: as decoding and [`Term::map`] make them. Were it not
+    /// so, two maps could only be compared by sorting both, at every level of keys that are maps themselves, and the
+    /// time for that grows with the square of what a peer sends.
     Map(Vec<(Term, Term)>),
     /// A process identifier.
     Pid(Pid),

@@ -98,16 +98,10 @@ fn compare_lists((a, a_tail): (&[Term], Option<&Term>), (b, b_tail): (&[Term], O
     })
 }
 
+/// Both have as many entries, in the order of their keys.
 fn compare_maps(a: &[(Term, Term)], b: &[(Term, Term)]) -> Ordering {
-    let (a, b) = (sorted(a), sorted(b));
     let keys = a.iter().map(|entry| &entry.0).cmp(b.iter().map(|entry| &entry.0));
     keys.then_with(|| a.iter().map(|entry| &entry.1).cmp(b.iter().map(|entry| &entry.1)))
-}
-
-fn sorted(entries: &[(Term, Term)]) -> Vec<&(Term, Term)> {
-    let mut entries: Vec<_> = entries.iter().collect();
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
-    entries
 }
 
 impl PartialOrd for Term {
