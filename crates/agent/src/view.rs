@@ -5,7 +5,11 @@
 //! that two answers of the same state are the same text. Unknown fields are ignored when reading: a newer agent may
 //! say more.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use metacluster_types::{AgentId, ClusterName, NodeName, Place, Region, Role, Tags, TopologyName, WallClock, Zone};
 use serde::{Deserialize, Serialize};
@@ -331,6 +335,9 @@ pub struct AgentView {
     /// Whether it is leaving.
     #[serde(default)]
     pub leaving: bool,
+    /// Names that are registered here and cannot be looked after, each with the reason in one line.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, String>,
 }
 
 /// What was counted since the agent started. Each only goes up, save `links`.

@@ -73,8 +73,9 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "listen",
         Kind::Text,
-        Fixed("127.0.0.1:0"),
-        "Where the agent's own node takes connections of BEAM nodes. Port 0 takes a free one, which epmd then knows.",
+        Computed("a free port, for this host only"),
+        "Where the agent's own node takes connections of BEAM nodes, such as 0.0.0.0:0; port 0 takes a free one, which \
+         epmd then knows. Without it only nodes of this host are let in.",
     ),
     key(
         "nodes.names",

@@ -53,8 +53,8 @@ pub struct Config {
     pub node_name: String,
     /// The part after `@` of the agent's own node; learned from the local nodes when it is not said.
     pub host: Option<String>,
-    /// Where the agent's own node takes connections of BEAM nodes.
-    pub listen: SocketAddr,
+    /// Where the agent's own node takes connections of BEAM nodes; without it, on a free port and from this host only.
+    pub listen: Option<SocketAddr>,
     /// Which local nodes are ours; all that take the cookie when empty.
     pub nodes: Vec<Pattern>,
     /// The topologies, in the order of the file. Their names differ.

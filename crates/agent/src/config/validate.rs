@@ -150,11 +150,11 @@ impl Check<'_> {
         self.optional("host", |text| NodeName::from_parts("name", text).map(|name| name.host().to_owned()))
     }
 
-    fn listen(&mut self) -> SocketAddr {
+    fn listen(&mut self) -> Option<SocketAddr> {
         let address = |text: &str| {
             text.parse().map_err(|_| format!("`{text}` is no address with a port: expected one such as 0.0.0.0:0"))
         };
-        self.optional("listen", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+        self.optional("listen", address)
     }
 
     fn state_dir(&mut self) -> PathBuf {

@@ -185,6 +185,7 @@ impl Driver {
                 self.input(Input::LocalGone { node });
                 self.announce();
             }
+            LocalEvent::Forgotten { basename } => drop(self.shown.refused.remove(&basename)),
             LocalEvent::Refused { basename, reason } => {
                 warn!("{reason}");
                 self.shown.refused.insert(basename, reason);

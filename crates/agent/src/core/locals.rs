@@ -15,6 +15,7 @@ use std::{
 
 use metacluster_erl::{
     CallError, ConnectError, Node, NodeEvent, Process, Received,
+    node::PeerInfo,
     wire::{
         Term,
         handshake::{Expect, Flags, HandshakeError},
@@ -26,6 +27,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+use tracing::debug;
 
 use super::{epmd::Registered, ours::Ours};
 
@@ -80,6 +82,11 @@ pub(crate) enum LocalEvent {
         node: NodeName,
         /// Why.
         reason: String,
+    },
+    /// A name that was refused is registered no more.
+    Forgotten {
+        /// The part before `@`.
+        basename: String,
     },
     /// It is registered and cannot be held. Said once for each reason.
     Refused {
@@ -141,6 +148,7 @@ pub(crate) async fn watch_registered(
                 ours: Arc::clone(&ours),
                 events: events.clone(),
                 told: None,
+                lost: None,
             };
             held.insert(basename.clone(), (port_in, Held(tokio::spawn(holder.hold()))));
         }
@@ -168,12 +176,23 @@ struct Holder {
     events: mpsc::Sender<LocalEvent>,
     /// The reason that was last told.
     told: Option<String>,
+    /// The node that was held until just now, while nobody has been told that it is gone.
+    lost: Option<Lost>,
+}
+
+/// A node whose connection ended. The node may well live, so it is gone only when it cannot be held again at once.
+struct Lost {
+    node: NodeName,
+    creation: u32,
+    reason: String,
 }
 
 /// Why a node is not held.
 enum Trouble {
     /// It will not have us, or we not it: ask seldom.
     Refused(String),
+    /// It is hidden, such as a remote shell: no business of ours.
+    Hidden,
     /// It did not answer: ask again soon.
     Away(String),
     /// It was held, and the connection ended.
@@ -189,15 +208,23 @@ impl Holder {
         loop {
             let Some(port) = *self.port.borrow_and_update() else {
                 // The table makes a new holder when the name comes back.
+                if self.gone().await && self.told.is_some() {
+                    self.send(LocalEvent::Forgotten { basename: self.basename.clone() }).await;
+                }
                 return;
             };
-            let pause = match self.attempt(port).await {
+            let trouble = self.attempt(port).await;
+            if !matches!(trouble, Trouble::Ended) && !self.gone().await {
+                return;
+            }
+            let pause = match trouble {
                 Trouble::Over => return,
                 Trouble::Ended => {
                     (wait, wait_refused) = (BACK_OFF.0, BACK_OFF_REFUSED.0);
                     self.told = None;
-                    wait
+                    continue;
                 }
+                Trouble::Hidden => BACK_OFF_REFUSED.0,
                 Trouble::Away(reason) => {
                     self.tell(reason, wait > BACK_OFF.0 * 8).await;
                     let pause = wait;
@@ -223,6 +250,14 @@ impl Holder {
         }
     }
 
+    /// Tells that the node that was lost is gone. False when the agent ends.
+    async fn gone(&mut self) -> bool {
+        match self.lost.take() {
+            Some(Lost { node, reason, .. }) => self.send(LocalEvent::Gone { node, reason }).await,
+            None => true,
+        }
+    }
+
     async fn tell(&mut self, reason: String, due: bool) {
         if due && self.told.as_ref() != Some(&reason) {
             self.told = Some(reason.clone());
@@ -242,46 +277,45 @@ impl Holder {
             Err(trouble) => return trouble,
         };
         let mut node_events = ours.events();
-        let held = self.watch(&ours, &peer, &mut node_events).await;
-        match held {
+        match self.watch(&ours, &peer, &mut node_events).await {
             Ok(reason) => {
-                if !self.send(LocalEvent::Gone { node: peer, reason }).await {
-                    return Trouble::Over;
-                }
+                self.lost = Some(Lost { node: peer.name, creation: peer.creation, reason });
                 Trouble::Ended
             }
             Err(trouble) => {
-                ours.disconnect(&peer);
+                ours.disconnect(&peer.name);
                 trouble
             }
         }
     }
 
     /// Connects under the name that suits the node's own form of name.
-    async fn connect(&self, port: u16) -> Result<(Node, NodeName), Trouble> {
+    async fn connect(&self, port: u16) -> Result<(Node, PeerInfo), Trouble> {
         let nameless = |error: metacluster_types::NameError| Trouble::Refused(error.to_string());
         let mut ours = self.ours.any().map_err(nameless)?;
         // Twice at most: the second time the node's host part is known.
         for _ in 0..2 {
-            let (name, flags) = self.connect_as(&ours, port).await?;
-            if !self.selection.admits(&name) {
-                ours.disconnect(&name);
+            let peer = self.connect_as(&ours, port).await?;
+            let name = &peer.name;
+            if !self.selection.admits(name) {
+                ours.disconnect(name);
                 return Err(Trouble::Refused(format!("{name} does not match [nodes] names")));
             }
-            if !flags.has(Flags::PUBLISHED) {
-                ours.disconnect(&name);
-                return Err(Trouble::Refused(format!("{name} is a hidden node, which takes no part in a mesh")));
+            if !peer.peer_flags.has(Flags::PUBLISHED) {
+                debug!("{name} is a hidden node, which takes no part in a mesh");
+                ours.disconnect(name);
+                return Err(Trouble::Hidden);
             }
             if ours.name().host() == name.host() {
-                return Ok((ours, name));
+                return Ok((ours, peer));
             }
-            ours.disconnect(&name);
+            ours.disconnect(name);
             ours = self.ours.at(name.host()).map_err(nameless)?;
         }
         Err(Trouble::Away("its name changes between two connections".to_owned()))
     }
 
-    async fn connect_as(&self, ours: &Node, port: u16) -> Result<(NodeName, Flags), Trouble> {
+    async fn connect_as(&self, ours: &Node, port: u16) -> Result<PeerInfo, Trouble> {
         // A node may listen on one address alone: of the many loopback addresses that can be the one in its name.
         let named = ours.name().host().parse().ok().filter(IpAddr::is_loopback);
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -290,7 +324,7 @@ impl Holder {
         for address in named.into_iter().chain(loopback).chain(interface_addresses()) {
             let expect = Expect::Basename(self.basename.clone());
             match ours.connect(SocketAddr::new(address, port), expect).await {
-                Ok(peer) => return Ok((peer.name, peer.peer_flags)),
+                Ok(peer) => return Ok(peer),
                 Err(ConnectError::Refused(_) | ConnectError::Unreachable(..)) => {
                     last = Trouble::Away(format!(
                         "{}: registered in epmd, but nobody listens on port {port}",
@@ -315,17 +349,29 @@ impl Holder {
 
     /// Subscribes, tells that the node is ready, and passes on what it says until the connection ends.
     async fn watch(
-        &self,
+        &mut self,
         ours: &Node,
-        peer: &NodeName,
+        info: &PeerInfo,
         node_events: &mut tokio::sync::broadcast::Receiver<NodeEvent>,
     ) -> Result<String, Trouble> {
+        let peer = &info.name;
         let mut process = ours.spawn();
         subscribe(&process, peer).await.map_err(|error| trouble(peer, &error))?;
         let links = read_links(ours, peer).await.map_err(|error| trouble(peer, &error))?;
-        let otp = read_otp(ours, peer).await;
-        let ready = LocalEvent::Ready { node: peer.clone(), otp, links, ours: ours.clone() };
-        if !self.send(ready).await {
+        if let Some(tick_time) = read_tick_time(ours, peer).await {
+            ours.set_tick_time(peer, tick_time);
+        }
+        let same = self.lost.as_ref().is_some_and(|lost| lost.node == *peer && lost.creation == info.creation);
+        let held = if same {
+            debug!("{peer} is held again");
+            self.lost = None;
+            self.send(LocalEvent::Links { node: peer.clone(), links }).await
+        } else {
+            let otp = read_otp(ours, peer).await;
+            let ready = LocalEvent::Ready { node: peer.clone(), otp, links, ours: ours.clone() };
+            self.gone().await && self.send(ready).await
+        };
+        if !held {
             return Err(Trouble::Over);
         }
         let mut resync = tokio::time::interval_at(Instant::now() + RESYNC, RESYNC);
@@ -397,6 +443,14 @@ async fn read_links(ours: &Node, peer: &NodeName) -> Result<BTreeSet<NodeName>, 
 async fn read_otp(ours: &Node, peer: &NodeName) -> Option<String> {
     let arguments = vec![Term::atom("otp_release")];
     ours.rpc(peer, "erlang", "system_info", arguments, PATIENCE).await.ok()?.as_text()
+}
+
+/// The node's `net_ticktime`: it drops us when it hears nothing of us for so long.
+async fn read_tick_time(ours: &Node, peer: &NodeName) -> Option<Duration> {
+    let answer = ours.rpc(peer, "net_kernel", "get_net_ticktime", vec![], PATIENCE).await.ok()?;
+    // A change under way is `{ongoing_change_to, Seconds}`.
+    let seconds = answer.as_i64().or_else(|| answer.as_tuple()?.get(1)?.as_i64())?;
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 /// Repeats a call while the server does not run yet.

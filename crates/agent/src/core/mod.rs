@@ -17,9 +17,9 @@ mod register;
 mod show;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -160,10 +160,9 @@ impl Agent {
             name: format!("{}@{fallback}", config.node_name),
             reason: error.to_string(),
         })?;
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|error| StartError::Listen { address: config.listen, error })?;
-        let port = listener.local_addr().map_or(config.listen.port(), |address| address.port());
+        let address = config.listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
+        let port = listener.local_addr().map_or(address.port(), |address| address.port());
 
         let log = EventLog::new(config.cluster.clone(), config.events_keep);
         let agent_view = AgentView {
@@ -181,6 +180,7 @@ impl Agent {
             epmd: epmd.view.borrow().clone(),
             http: listeners.http_address(),
             leaving: false,
+            refused: BTreeMap::new(),
         };
         let (view_in, view) = watch::channel(Arc::new(View::starting(agent_view.clone())));
         let (announce, local) = watch::channel(Local {
@@ -194,7 +194,7 @@ impl Agent {
         let (locals_in, locals) = mpsc::channel(QUEUE);
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&ours).listen(listener));
+        tasks.spawn(Arc::clone(&ours).listen(listener, config.listen.is_none()));
         tasks.spawn(register::register(config.epmd.port, config.node_name.clone(), port));
         tasks.spawn(locals::watch_registered(
             epmd.registered.clone(),

@@ -71,11 +71,18 @@ impl Ours {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Accepts connections until it is aborted, each under the name that its peer most likely dialled.
-    pub(crate) async fn listen(self: std::sync::Arc<Self>, listener: TcpListener) {
+    /// Accepts connections until it is aborted, each under the name that its peer most likely dialled. With
+    /// `this_host_only`, a peer from another host is turned away before a byte is read, as epmd does with registrations.
+    pub(crate) async fn listen(self: std::sync::Arc<Self>, listener: TcpListener, this_host_only: bool) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
+                    let here =
+                        stream.local_addr().is_ok_and(|local| local.ip() == peer.ip()) || peer.ip().is_loopback();
+                    if this_host_only && !here {
+                        debug!("{peer} is on another host; `listen` says where such nodes may connect");
+                        continue;
+                    }
                     let ours = std::sync::Arc::clone(&self);
                     tokio::spawn(async move { ours.accept(stream).await });
                 }

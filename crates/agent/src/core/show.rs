@@ -116,6 +116,7 @@ pub(crate) fn view(
     agent.names = shown.ours.all().iter().map(|node| node.name().clone()).collect();
     agent.epmd = shown.epmd.clone();
     agent.leaving = shown.leaving;
+    agent.refused = shown.refused.clone();
     let peers: BTreeMap<&NodeName, PeerView<'_>> = formation.peers().map(|peer| (peer.node, peer)).collect();
     let nodes = nodes(shown, &peers, picture, own_place);
     let readiness = formation.readiness(rules);

@@ -28,7 +28,7 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -45,6 +45,10 @@ use super::{
 const BATCH_BYTES: usize = 128 << 10;
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
+/// How many ticks go out in a tick time: OTP's default `net_tickintensity`.
+const TICKS: u32 = 4;
+/// The shortest tick time that is held to, since a peer may ask for any.
+const TICK_TIME_MIN: Duration = Duration::from_millis(400);
 /// The time that is left to write what is queued when the connection is ended from here.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -54,18 +58,21 @@ pub(crate) struct Connection {
     outbox: Outbox,
     closed: Mutex<Option<DownReason>>,
     ended: Notify,
+    /// The peer's `net_ticktime`: it must hear from us four times within it, and we from it once.
+    tick_time: watch::Sender<Duration>,
     since: Instant,
     /// When the last byte came, in milliseconds since `since`.
     heard: AtomicU64,
 }
 
 impl Connection {
-    pub(crate) fn new(info: PeerInfo, queue_bytes_max: usize) -> Self {
+    pub(crate) fn new(info: PeerInfo, queue_bytes_max: usize, tick_time: Duration) -> Self {
         Self {
             info,
             outbox: Outbox::new(queue_bytes_max),
             closed: Mutex::default(),
             ended: Notify::new(),
+            tick_time: watch::Sender::new(tick_time),
             since: Instant::now(),
             heard: AtomicU64::new(0),
         }
@@ -82,6 +89,11 @@ impl Connection {
     /// The time since the last byte of the peer.
     pub(crate) fn silent(&self) -> Duration {
         self.since.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
+    }
+
+    /// Holds to the peer's own `net_ticktime` from now on.
+    pub(crate) fn set_tick_time(&self, tick_time: Duration) {
+        self.tick_time.send_replace(tick_time.max(TICK_TIME_MIN));
     }
 
     fn hear(&self) {
@@ -160,7 +172,7 @@ pub(crate) async fn run(inner: Arc<Inner>, connection: Arc<Connection>, stream: 
     let (reader, writer) = stream.into_split();
     let reason = tokio::select! {
         reason = read(&inner, &connection, reader, rest) => reason,
-        reason = write(&inner, &connection, writer) => reason,
+        reason = write(&connection, writer) => reason,
         reason = ended(&connection) => reason,
     };
     inner.finish(&connection, reason);
@@ -192,7 +204,6 @@ async fn read(
     let bounds =
         Bounds { frame_bytes_max: bytes_max, held_bytes_max: bytes_max.saturating_mul(4), ..Bounds::default() };
     let limits = Limits { bytes_max, ..Limits::default() };
-    let tick_time = inner.options.tick_time();
     let mut decoder = Decoder::new(bounds);
     decoder.feed(&rest);
     drop(rest);
@@ -212,6 +223,7 @@ async fn read(
         }
         let buffer = decoder.buffer_mut();
         buffer.reserve(READ_BYTES);
+        let tick_time = *connection.tick_time.borrow();
         match timeout_at(Instant::now() + tick_time, reader.read_buf(buffer)).await {
             Ok(Ok(0)) => return DownReason::ClosedByPeer,
             Ok(Ok(_)) => connection.hear(),
@@ -221,12 +233,17 @@ async fn read(
     }
 }
 
-async fn write(inner: &Arc<Inner>, connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> DownReason {
-    let interval = inner.options.tick_interval;
+async fn write(connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> DownReason {
+    let mut tick_time = connection.tick_time.subscribe();
     let mut encoder = Encoder::new(Mode::new(connection.info.flags));
     let mut batch = BytesMut::with_capacity(1024);
     loop {
-        let first = match timeout(interval, connection.outbox.next()).await {
+        let interval = *tick_time.borrow_and_update() / TICKS;
+        let first = tokio::select! {
+            first = timeout(interval, connection.outbox.next()) => first,
+            Ok(()) = tick_time.changed() => continue,
+        };
+        let first = match first {
             Ok(Some(message)) => Some(message),
             Ok(None) => {
                 // Ended from here, and all is written. The peer sees the end at once.

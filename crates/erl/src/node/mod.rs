@@ -202,6 +202,16 @@ impl Node {
         Some(self.inner.peers.connection_of(name)?.silent())
     }
 
+    /// Holds to a peer's own `net_ticktime` when it is not ours: four ticks go out within it, and a peer that is silent
+    /// for all of it is down. False if there is no connection.
+    pub fn set_tick_time(&self, name: &NodeName, tick_time: Duration) -> bool {
+        let connection = self.inner.peers.connection_of(name);
+        if let Some(connection) = &connection {
+            connection.set_tick_time(tick_time);
+        }
+        connection.is_some()
+    }
+
     /// Who comes and goes from now on. A reader that falls 1,024 events behind is told so, and looks at
     /// [`Node::peers`].
     #[must_use]
@@ -462,7 +472,8 @@ impl Inner {
             connection: self.connections.fetch_add(1, Ordering::Relaxed),
             accepted,
         };
-        let connection = Arc::new(Connection::new(info.clone(), self.options.queue_bytes_max));
+        let connection =
+            Arc::new(Connection::new(info.clone(), self.options.queue_bytes_max, self.options.tick_time()));
         if !self.peers.install(&connection, &self.registry) {
             return None;
         }

@@ -131,6 +131,7 @@ fn view() -> View {
         epmd: EpmdView { state: EpmdState::Own, port: 4369, error: None },
         http: None,
         leaving: false,
+        refused: std::collections::BTreeMap::new(),
     });
     let one = |name: &str, state, local| NodeView {
         name: node(name),
