@@ -91,7 +91,8 @@ pub enum Control {
     },
     /// 33, 34: the payload is a message to an alias.
     AliasSend { from: Pid, to: Reference, trace: Trace },
-    /// 35: `from` unlinks from `to`, and must be told that this has come.
+    /// 35: `from` unlinks from `to`, and must be told that this has come. OTP 25 closes the connection when `to` is a pid
+    /// that it can never have had, such as one of another creation, while it answers a link to the same pid.
     UnlinkId {
         /// Names this unlink to its answer; not 0.
         id: u64,
