@@ -142,7 +142,10 @@ async fn play(stage: &mut Stage, plan: &Plan, sandbox: &Sandbox) -> Outcome {
     step.done(&format!("full mesh: {}", count(links, "link")))?;
     table(plan).await?;
 
-    let Some((zone, lost)) = plan.nodes().last() else { return Ok(()) };
+    // A node of the zone whose agent is the epmd, as every agent is on a host of its own.
+    let Some((zone, lost)) = plan.zones.first().and_then(|zone| Some((zone, zone.nodes.last()?))) else {
+        return Ok(());
+    };
     lose(stage, plan, wait, lost).await?;
     heal(stage, plan, sandbox, wait, zone, lost).await?;
     table(plan).await
@@ -159,7 +162,8 @@ async fn start_agents(stage: &mut Stage, plan: &Plan) -> Outcome {
     for zone in others {
         stage.until(&step, STEP_WAIT, "the agents", || watch::lacks_agent(zone, false)).await?;
     }
-    step.done(&format!("{} up, one of them the epmd", count(plan.zones.len(), "agent")))
+    let epmd = if others.is_empty() { "which is the epmd" } else { "one of them the epmd" };
+    step.done(&format!("{} up, {epmd}", count(plan.zones.len(), "agent")))
 }
 
 async fn start_nodes(stage: &mut Stage, plan: &Plan, sandbox: &Sandbox, wait: Duration) -> Outcome {

@@ -113,6 +113,7 @@ impl Plan {
              state_dir = {folder}\n\
              node_name = {agent}\n\
              host = {address}\n\
+             listen = {listen}\n\
              \n\
              [nodes]\n\
              names = [{pattern}]\n\
@@ -139,6 +140,7 @@ impl Plan {
             folder = path(&zone.folder),
             agent = text(&format!("metacluster-{}", zone.name)),
             address = text(&zone.address.to_string()),
+            listen = text(&format!("{}:0", zone.address)),
             pattern = text(&format!("{}*", zone.name)),
             epmd_port = ground.epmd_port,
             gossip_port = ground.gossip_port,

@@ -78,6 +78,9 @@ impl Program {
                 // One scheduler is enough, and none spins while it waits: many nodes share this machine.
                 command.args(["+S", "1:1", "+SDcpu", "1:1", "+SDio", "1", "+A", "1", "+sbwt", "none"]);
                 command.args(["-noshell", "-name", name, "-start_epmd", "false"]);
+                // Nobody beyond this machine can reach it.
+                let interface = format!("{{{}}}", zone.address.to_string().replace('.', ","));
+                command.args(["-kernel", "inet_dist_use_interface", &interface]);
                 command.args(["-eval", HALT_AT_END]);
                 for variable in ["ERL_FLAGS", "ERL_AFLAGS", "ERL_ZFLAGS", "ERL_EPMD_ADDRESS", "ERL_CRASH_DUMP"] {
                     command.env_remove(variable);

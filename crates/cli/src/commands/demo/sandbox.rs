@@ -4,13 +4,22 @@ use std::{
     fs,
     io::{self, Read, Write},
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
 };
 
+use nix::{
+    errno::Errno,
+    sys::signal::kill,
+    unistd::{Pid, geteuid},
+};
 use tempfile::TempDir;
 
 use super::plan::{Ground, Plan};
 use crate::failure::{Failure, Outcome};
+
+/// What the folder's name begins with; the number of the demo's process follows.
+const PREFIX: &str = "metacluster-demo-";
 
 /// The folder, which goes with this value, and what stands in it.
 #[derive(Debug)]
@@ -23,9 +32,11 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// Makes the folder and the cookie and finds free ports.
     pub(super) fn new() -> Outcome<Self> {
+        let parent = std::env::temp_dir();
+        remove_stale(&parent);
         let folder = tempfile::Builder::new()
-            .prefix("metacluster-demo-")
-            .tempdir()
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .tempdir_in(&parent)
             .map_err(|error| Failure::NotSo(format!("cannot make a folder for the demo: {error}")))?;
         let ground = Ground {
             folder: folder.path().to_owned(),
@@ -57,6 +68,23 @@ impl Sandbox {
     }
 }
 
+/// Removes the folders of demos that were killed before they could do so themselves. What cannot be read or removed is
+/// left to whom it belongs to.
+fn remove_stale(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        let is_gone = pid.is_some_and(|pid: i32| pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH));
+        let is_ours = entry.metadata().is_ok_and(|data| data.is_dir() && data.uid() == geteuid().as_raw());
+        if is_gone && is_ours {
+            match fs::remove_dir_all(entry.path()) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+}
+
 fn no_port(error: &io::Error) -> Failure {
     Failure::NotSo(format!("cannot find a free port on 127.0.0.1: {error}"))
 }
@@ -79,7 +107,7 @@ fn random_text() -> Outcome<String> {
 }
 
 /// Writes a file that only its owner may read, which is what `erl` asks of a cookie.
-fn write_secret(path: &std::path::Path, content: &str) -> Outcome {
+fn write_secret(path: &Path, content: &str) -> Outcome {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -102,6 +130,24 @@ mod tests {
         assert!(plan.zones[1].config_file().exists());
         sandbox.close().expect("closed");
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn the_folder_of_a_demo_that_was_killed_goes_and_that_of_one_that_runs_stays() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let mut child = std::process::Command::new("true").spawn().expect("it runs");
+        child.wait().expect("it ended");
+        let [stale, alive, other] = [
+            format!("{PREFIX}{}-x", child.id()),
+            format!("{PREFIX}{}-x", std::process::id()),
+            "metacluster-demo-notes".to_owned(),
+        ]
+        .map(|name| parent.path().join(name));
+        for folder in [&stale, &alive, &other] {
+            fs::create_dir(folder).expect("made");
+        }
+        remove_stale(parent.path());
+        assert_eq!([&stale, &alive, &other].map(|folder| folder.exists()), [false, true, true]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Step {
     pub(super) fn begin(doing: &str) -> Self {
         let spinner = output::is_interactive().then(|| {
             let spinner = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
                 spinner.set_style(style);
             }
             spinner.set_message(doing.to_owned());
