@@ -66,7 +66,8 @@ async fn what_cannot_be_is_said_clearly() {
     let error = node.connect(beam.address, Expect::Exactly(name("there@127.0.0.1"))).await.expect_err("another name");
     assert!(error.to_string().contains("there@127.0.0.1") && error.to_string().contains("here@127.0.0.1"), "{error}");
 
-    let error = node.connect(beam.address, Expect::Exactly(name("here@localhost"))).await.expect_err("a short name");
+    let (visible, _) = node_with(NodeOptions { hidden: false, ..options("seen@127.0.0.1") }).await;
+    let error = visible.connect(beam.address, Expect::Exactly(name("here@localhost"))).await.expect_err("a short name");
     assert!(matches!(error, ConnectError::LongAndShort { .. }), "{error}");
     assert!(error.to_string().contains("-sname"), "{error}");
 
@@ -87,6 +88,20 @@ async fn what_cannot_be_is_said_clearly() {
     let (other, _) = node_with(options("other@127.0.0.1")).await;
     let error = other.connect(beam.address, exactly(&beam)).await.expect_err("not allowed");
     assert!(matches!(&error, ConnectError::Handshake { error: HandshakeError::NotAllowed, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_hidden_node_talks_to_long_names_and_short_ones() {
+    if !has_erl() {
+        return;
+    }
+    let epmd = epmd().await;
+    let (node, _) = node("agent@127.0.0.1").await;
+    for text in ["long@127.0.0.1", "short@localhost"] {
+        let beam = Beam::start(&epmd, text, &[]).await;
+        assert_eq!(beam.join(&node).await.name, beam.name);
+        assert_eq!(beam.eval(&node, "net_adm:ping('agent@127.0.0.1').").await, atom("pong"));
+    }
 }
 
 #[tokio::test]

@@ -159,6 +159,19 @@ async fn a_quiet_connection_is_ticked_and_a_silent_peer_is_down() {
 }
 
 #[tokio::test]
+async fn a_peer_may_have_a_tick_time_of_its_own() {
+    let (node, address) = node("default@127.0.0.1").await;
+    let mut peer = RawPeer::dial(address, "default@127.0.0.1", PEER).await.expect("connected");
+    up(&node).await;
+    let mut events = node.events();
+    // With the default nothing would come for 15 s, and the end after 60.
+    assert!(node.set_tick_time(&name(PEER), Duration::from_millis(800)));
+    assert_eq!(peer.frame().await, Some(Frame::Tick));
+    assert_eq!(down(&mut events).await, DownReason::TickTimeout { silent: Duration::from_millis(800) });
+    assert!(!node.set_tick_time(&name(PEER), Duration::from_secs(1)), "nobody is connected");
+}
+
+#[tokio::test]
 async fn what_must_be_answered_is_answered() {
     let (node, address) = node("polite@127.0.0.1").await;
     let mut peer = RawPeer::dial(address, "polite@127.0.0.1", PEER).await.expect("connected");
@@ -321,12 +334,11 @@ async fn hostile_bytes_end_their_connection_and_nothing_else() {
         // A list that claims 2^32 - 1 elements as the control message.
         vec![0, 0, 0, 8, 131, 68, 0, 108, 0xff, 0xff, 0xff, 0xff],
     ];
-    // A message whose payload nests too deep.
+    // A message whose payload is cut.
     let mut deep = vec![131, 68, 0, 104, 3, 97, 2, 119, 0, 88, 119, PEER.len() as u8];
     deep.extend_from_slice(PEER.as_bytes());
     deep.put_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
-    deep.extend_from_slice(&[104, 1].repeat(100_000));
-    deep.push(106);
+    deep.extend_from_slice(&[104, 1].repeat(100));
     let mut framed = (deep.len() as u32).to_be_bytes().to_vec();
     framed.extend(deep);
     bad_frames.push(framed);
@@ -352,6 +364,112 @@ async fn futures_of<F: Future>(count: usize, make: impl Fn() -> F) -> Vec<F::Out
         outputs.push(make().await);
     }
     outputs
+}
+
+#[tokio::test]
+async fn a_message_beyond_the_limits_is_dropped_alone() {
+    let (node, address) = node("modest@127.0.0.1").await;
+    let mut peer = RawPeer::dial(address, "modest@127.0.0.1", PEER).await.expect("connected");
+    let mut process = node.spawn();
+    let to = process.pid().clone();
+    let deep = (0..2_000).fold(Term::atom("bottom"), |inner, _| Term::tuple([inner]));
+    peer.send(Control::Send { to: to.clone(), trace: None }, Some(&deep)).await;
+    peer.send(Control::Send { to, trace: None }, Some(&atom("shallow"))).await;
+    assert_eq!(within("the second", process.recv()).await, Received::Message(atom("shallow")));
+    // An end is never lost, only its reason is.
+    let watched = process.monitor(&pid(1));
+    assert!(matches!(peer.message().await.expect("a monitor").control, Control::MonitorP { .. }));
+    let (from, to, reference) = (Process::Pid(pid(1)), process.pid().clone(), watched.clone());
+    peer.send(Control::PayloadMonitorPExit { from, to, reference }, Some(&deep)).await;
+    let down = within("the end", process.recv()).await;
+    assert_eq!(down, Received::Down { reference: watched, reason: atom("system_limit") });
+}
+
+#[tokio::test]
+async fn who_claims_a_name_without_the_cookie_keeps_nobody_from_it() {
+    // The name is greater than ours, so its dial would go first.
+    let timeout = Duration::from_secs(4);
+    let (node, address) = node_with(NodeOptions { connect_timeout: timeout, ..options("aaa@127.0.0.1") }).await;
+    let (listener, theirs) = listener().await;
+    let mut thief = TcpStream::connect(address).await.expect("it listens");
+    let mut name_message = vec![b'N'];
+    name_message.put_u64(Flags::offered(true).0);
+    name_message.put_u32(5);
+    name_message.put_u16(PEER.len() as u16);
+    name_message.extend_from_slice(PEER.as_bytes());
+    let mut framed = (name_message.len() as u16).to_be_bytes().to_vec();
+    framed.extend(name_message);
+    thief.write_all(&framed).await.expect("written");
+    let mut status = [0; 5];
+    thief.read_exact(&mut status).await.expect("a status");
+    assert_eq!(&status, b"\0\x03sok");
+    let answer = async {
+        let (stream, _) = listener.accept().await.expect("dialled");
+        RawPeer::answer(stream, PEER).await
+    };
+    let (dialled, answered) = tokio::join!(node.connect(theirs, exactly()), answer);
+    assert!(dialled.is_ok(), "{dialled:?}");
+    assert!(answered.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_queued_at_shutdown_is_written() {
+    let (node, address) = node("leaving@127.0.0.1").await;
+    let mut peer = RawPeer::dial(address, "leaving@127.0.0.1", PEER).await.expect("connected");
+    up(&node).await;
+    let process = node.spawn();
+    let to = Process::Pid(process.pid().clone());
+    peer.send(Control::MonitorP { from: pid(1), to, reference: reference(1) }, None).await;
+    peer.send(Control::Link { from: pid(2), to: pid(9) }, None).await;
+    assert!(matches!(peer.message().await.expect("noproc").control, Control::PayloadExit { .. }));
+    for n in 0..100 {
+        process.send(&pid(1), Term::Integer(n)).expect("queued");
+    }
+    drop(process);
+    let read = async {
+        let mut messages = 0;
+        while let Some(message) = peer.message().await {
+            messages += 1;
+            if matches!(message.control, Control::PayloadMonitorPExit { .. }) {
+                return messages;
+            }
+        }
+        messages
+    };
+    let ((), messages) = tokio::join!(node.shutdown(), read);
+    assert_eq!(messages, 101);
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn processes_of_one_node_watch_each_other() {
+    let (node, _) = node("alone@127.0.0.1").await;
+    let mut a = node.spawn();
+    let b = node.spawn();
+    b.register("b").expect("free");
+    assert!(a.register("b").is_err());
+    assert_eq!(node.whereis("b").as_ref(), Some(b.pid()));
+    let by_pid = a.monitor(b.pid());
+    let by_name = a.monitor_name(node.name(), "b").expect("an atom");
+    a.link(b.pid());
+    let b_pid = b.pid().clone();
+    b.exit(atom("bye"));
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(within("the end", a.recv()).await);
+    }
+    let down = |reference| Received::Down { reference, reason: atom("bye") };
+    for expected in [down(by_pid), down(by_name), Received::Exit { from: b_pid.clone(), reason: atom("bye") }] {
+        assert!(seen.contains(&expected), "{seen:?}");
+    }
+    assert_eq!(node.whereis("b"), None);
+    a.link(&b_pid);
+    assert_eq!(a.recv().await, Received::Exit { from: b_pid.clone(), reason: atom("noproc") });
+    let late = a.monitor(&b_pid);
+    assert_eq!(a.recv().await, Received::Down { reference: late, reason: atom("noproc") });
+    assert_eq!(node.call(node.name(), "b", atom("x"), PATIENCE).await, Err(CallError::NoProcess));
+    assert_eq!(a.send(&pid(1), atom("x")), Err(SendError::NoConnection));
+    assert_eq!(a.try_recv(), None);
 }
 
 #[tokio::test]

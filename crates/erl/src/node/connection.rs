@@ -29,7 +29,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Notify, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -43,8 +43,12 @@ use super::{
 
 /// How much is written at once, if there is as much.
 const BATCH_BYTES: usize = 128 << 10;
-/// How much is read at once.
+/// How much is read at once, while there is as much; an idle connection holds less.
 const READ_BYTES: usize = 64 << 10;
+/// How much is read at once at first.
+const READ_BYTES_IDLE: usize = 4 << 10;
+/// A buffer larger than this is given back once it is written.
+const BATCH_KEPT_BYTES: usize = 2 * BATCH_BYTES;
 /// How many ticks go out in a tick time: OTP's default `net_tickintensity`.
 const TICKS: u32 = 4;
 /// The shortest tick time that is held to, since a peer may ask for any.
@@ -207,28 +211,39 @@ async fn read(
     let mut decoder = Decoder::new(bounds);
     decoder.feed(&rest);
     drop(rest);
+    let mut room = READ_BYTES_IDLE;
+    let mut tick_time = connection.tick_time.subscribe();
     loop {
         loop {
             match decoder.next_frame() {
                 Ok(Some(Frame::Tick)) => {}
                 Ok(Some(Frame::Message(_))) if connection.reason().is_some() => {}
-                Ok(Some(Frame::Message(message))) => {
-                    if let Err(error) = signals::receive(inner, connection, message, &limits) {
-                        return DownReason::Protocol(error.to_string());
+                Ok(Some(Frame::Message(message))) => match signals::receive(inner, connection, message, &limits) {
+                    Ok(()) => {}
+                    Err(error) if signals::is_limit(&error) => {
+                        tracing::warn!(peer = %connection.info.name, "a message was dropped: {error}");
                     }
-                }
+                    Err(error) => return DownReason::Protocol(error.to_string()),
+                },
                 Ok(None) => break,
                 Err(error) => return DownReason::Protocol(error.to_string()),
             }
         }
         let buffer = decoder.buffer_mut();
-        buffer.reserve(READ_BYTES);
-        let tick_time = *connection.tick_time.borrow();
-        match timeout_at(Instant::now() + tick_time, reader.read_buf(buffer)).await {
+        buffer.reserve(room);
+        let current = *tick_time.borrow_and_update();
+        let read = tokio::select! {
+            read = timeout(current, reader.read_buf(buffer)) => read,
+            Ok(()) = tick_time.changed() => continue,
+        };
+        match read {
             Ok(Ok(0)) => return DownReason::ClosedByPeer,
-            Ok(Ok(_)) => connection.hear(),
+            Ok(Ok(bytes)) => {
+                connection.hear();
+                room = if bytes < READ_BYTES_IDLE { READ_BYTES_IDLE } else { READ_BYTES };
+            }
             Ok(Err(error)) => return from_io(&error),
-            Err(_) => return DownReason::TickTimeout { silent: tick_time },
+            Err(_) => return DownReason::TickTimeout { silent: current },
         }
     }
 }
@@ -272,6 +287,9 @@ async fn write(connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> Down
         }
         if let Err(error) = writer.write_all(&batch).await {
             return from_io(&error);
+        }
+        if batch.capacity() > BATCH_KEPT_BYTES {
+            batch = BytesMut::new();
         }
         batch.clear();
         connection.outbox.written(written);

@@ -17,6 +17,9 @@ use super::{
     peers::{Claim, Dial},
 };
 
+/// A peer that dials at the same time has this part of the connect timeout.
+const PATIENCE_PARTS: u32 = 4;
+
 /// How one attempt ended without a connection.
 enum Failed {
     /// The dial of the peer goes first.
@@ -33,41 +36,49 @@ pub(super) async fn connect(inner: &Arc<Inner>, address: SocketAddr, expect: Exp
     let after = inner.options.connect_timeout;
     let deadline = Instant::now() + after;
     let mut changes = inner.peers.changes();
-    let mut lost = false;
+    // A peer that dials us, or says that it does, has this long before we dial it (again): whoever knows a name can
+    // claim to be that peer, and must not keep us from it.
+    let patience = after / PATIENCE_PARTS;
+    let mut lost_until = None;
+    let mut accepting_until = None;
     loop {
         changes.borrow_and_update();
-        let found = match &expect {
-            Expect::Exactly(name) => inner.peers.dial(name),
-            Expect::Basename(basename) => inner.peers.dial_basename(address, basename),
+        let now = Instant::now();
+        let lost = lost_until.filter(|until| now < *until);
+        let until = if let Some(until) = lost {
+            if let Some(peer) = inner.peers.find(address, &expect, true) {
+                return Ok(peer);
+            }
+            until
+        } else {
+            let take_over = accepting_until.is_some_and(|until| now >= until);
+            match inner.peers.dial(address, &expect, take_over) {
+                Dial::Up(peer) => return Ok(peer),
+                Dial::Closed => return Err(ConnectError::Shutdown),
+                Dial::Go(claim) => match attempt(inner, address, &expect, &claim, deadline).await {
+                    Ok(peer) => return Ok(peer),
+                    Err(Failed::Error(error)) => return Err(error),
+                    Err(Failed::RaceLost) => {
+                        lost_until = Some(Instant::now() + patience);
+                        continue;
+                    }
+                },
+                Dial::Accepting => *accepting_until.get_or_insert(now + patience),
+                Dial::Dialling => deadline,
+            }
         };
-        match found {
-            Dial::Up(peer) => return Ok(peer),
-            Dial::Closed => return Err(ConnectError::Shutdown),
-            // A race that was lost is settled by the connection of the peer, which is looked for on each change.
-            Dial::Go(claim) if !lost => match attempt(inner, address, &expect, &claim, deadline).await {
-                Ok(peer) => return Ok(peer),
-                Err(Failed::Error(error)) => return Err(error),
-                Err(Failed::RaceLost) => lost = true,
-            },
-            Dial::Go(claim) => {
-                drop(claim);
-                if let Expect::Basename(basename) = &expect
-                    && let Some(peer) = inner.peers.up_with_basename(basename)
-                {
-                    return Ok(peer);
-                }
-                // The drop of the claim is a change of our own.
-                changes.borrow_and_update();
-                if timeout_at(deadline, changes.changed()).await.is_err() {
-                    return Err(ConnectError::RaceLost(address));
-                }
-            }
-            Dial::Wait => {
-                if timeout_at(deadline, changes.changed()).await.is_err() {
-                    return Err(ConnectError::Timeout { address, stage: "finish its own handshake with us", after });
-                }
-            }
+        if inner.peers.is_closed() {
+            return Err(ConnectError::Shutdown);
         }
+        if now >= deadline {
+            return Err(if lost_until.is_some() {
+                ConnectError::RaceLost(address)
+            } else {
+                ConnectError::Timeout { address, stage: "finish the handshake", after }
+            });
+        }
+        // Either way the table is looked at again.
+        drop(timeout_at(until.min(deadline), changes.changed()).await);
     }
 }
 
@@ -76,7 +87,8 @@ fn check_names(inner: &Inner, peer: &metacluster_types::NodeName) -> Result<(), 
     if local == peer {
         return Err(ConnectError::Oneself(peer.clone()));
     }
-    if local.is_long() != peer.is_long() {
+    // Nobody needs to dial a hidden node, so it may talk to both kinds.
+    if !inner.options.hidden && local.is_long() != peer.is_long() {
         return Err(ConnectError::LongAndShort { local: local.clone(), peer: peer.clone() });
     }
     Ok(())

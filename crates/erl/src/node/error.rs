@@ -33,7 +33,8 @@ pub enum ConnectError {
         /// What did not pass.
         error: HandshakeError,
     },
-    /// A long name (`name@host.domain`) and a short one (`name@host`) never connect in Erlang.
+    /// A long name (`name@host.domain`) and a short one (`name@host`) never mesh in Erlang: neither can dial the other.
+    /// Only hidden nodes may talk to both kinds.
     #[error(
         "{local} and {peer} cannot connect: one has a long name, the other a short one (start both with -name, or both with -sname)"
     )]

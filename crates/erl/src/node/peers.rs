@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use metacluster_erl_wire::handshake::Expect;
 use metacluster_types::NodeName;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -72,8 +73,10 @@ pub(crate) enum Dial {
     Go(Claim),
     /// The connection is up.
     Up(PeerInfo),
-    /// A handshake is under way; look again after a change.
-    Wait,
+    /// The peer, or who says to be it, is dialling us; look again after a change.
+    Accepting,
+    /// Another task is dialling it; look again after a change.
+    Dialling,
     /// The node is shutting down.
     Closed,
 }
@@ -135,39 +138,33 @@ impl Peers {
         self.lock().up.values().cloned().collect()
     }
 
-    /// Wants to dial a node by its name.
-    pub(crate) fn dial(self: &Arc<Self>, node: &NodeName) -> Dial {
+    /// Wants to dial. `take_over` does so although somebody says to be that peer and dials us.
+    pub(crate) fn dial(self: &Arc<Self>, address: SocketAddr, expect: &Expect, take_over: bool) -> Dial {
         let mut state = self.lock();
         if state.closed {
             return Dial::Closed;
         }
-        if let Some(connection) = state.up.get(node) {
-            return Dial::Up(connection.info().clone());
+        if let Some(peer) = state.find(address, expect, false) {
+            return Dial::Up(peer);
         }
-        self.claim(&mut state, Key::Node(node.clone()), true).map_or(Dial::Wait, Dial::Go)
-    }
-
-    /// Wants to dial whoever listens there under this first part of a name.
-    pub(crate) fn dial_basename(self: &Arc<Self>, address: SocketAddr, basename: &str) -> Dial {
-        let mut state = self.lock();
-        if state.closed {
-            return Dial::Closed;
-        }
-        let same = |connection: &&Arc<Connection>| {
-            let info = connection.info();
-            !info.accepted && info.address == address && info.name.basename() == basename
+        let key = match expect {
+            Expect::Exactly(node) => Key::Node(node.clone()),
+            Expect::Basename(basename) => Key::Basename(address, basename.clone()),
         };
-        if let Some(connection) = state.up.values().find(same) {
-            return Dial::Up(connection.info().clone());
+        match state.pending.get(&key) {
+            Some(pending) if pending.dialling => return Dial::Dialling,
+            Some(_) if !take_over => return Dial::Accepting,
+            // Its own handshake goes on; whichever is done last stays.
+            Some(_) => drop(state.pending.remove(&key)),
+            None => {}
         }
-        self.claim(&mut state, Key::Basename(address, basename.to_owned()), true).map_or(Dial::Wait, Dial::Go)
+        Dial::Go(self.claim(&mut state, key, true))
     }
 
-    /// Some connection to a node with this first part of a name.
-    pub(crate) fn up_with_basename(&self, basename: &str) -> Option<PeerInfo> {
-        let state = self.lock();
-        let connection = state.up.values().find(|connection| connection.info().name.basename() == basename)?;
-        Some(connection.info().clone())
+    /// The connection that a dial would find up. With `lost`, also one that only the first part of the name tells: the
+    /// peer said that it dials us, and did.
+    pub(crate) fn find(&self, address: SocketAddr, expect: &Expect, lost: bool) -> Option<PeerInfo> {
+        self.lock().find(address, expect, lost)
     }
 
     /// A node dials us.
@@ -190,22 +187,16 @@ impl Peers {
             }
         };
         state.pending.remove(&key);
-        match self.claim(&mut state, key, false) {
-            Some(claim) if dialling => Verdict::AcceptInstead(claim),
-            Some(claim) => Verdict::Accept(claim),
-            // Not reached: the place was just freed.
-            None => Verdict::Refuse,
-        }
+        let claim = self.claim(&mut state, key, false);
+        if dialling { Verdict::AcceptInstead(claim) } else { Verdict::Accept(claim) }
     }
 
-    fn claim(self: &Arc<Self>, state: &mut State, key: Key, dialling: bool) -> Option<Claim> {
-        if state.pending.contains_key(&key) {
-            return None;
-        }
+    /// Takes a place that is free.
+    fn claim(self: &Arc<Self>, state: &mut State, key: Key, dialling: bool) -> Claim {
         state.claims += 1;
         let (id, killed) = (state.claims, Arc::new(Notify::new()));
         state.pending.insert(key.clone(), Pending { id, dialling, killed: Arc::clone(&killed) });
-        Some(Claim { peers: Arc::clone(self), key, id, killed })
+        Claim { peers: Arc::clone(self), key, id, killed }
     }
 
     /// A handshake is done. False when the node is shutting down.
@@ -263,6 +254,21 @@ impl Peers {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+}
+
+impl State {
+    fn find(&self, address: SocketAddr, expect: &Expect, lost: bool) -> Option<PeerInfo> {
+        let connection = match expect {
+            Expect::Exactly(node) => self.up.get(node),
+            Expect::Basename(basename) => self.up.values().find(|connection| {
+                let info = connection.info();
+                // One that was dialled there; or one that came from that host, whatever port it came from.
+                let same_place = info.address == address || info.accepted && info.address.ip() == address.ip();
+                info.name.basename() == basename && (lost || same_place)
+            }),
+        };
+        connection.map(|connection| connection.info().clone())
     }
 }
 

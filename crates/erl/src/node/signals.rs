@@ -23,7 +23,8 @@ use crate::gen_server;
 /// Takes one message of a peer.
 ///
 /// # Errors
-/// When its payload is no term; then nothing that the peer sends can be trusted.
+/// When its payload is no term, so that nothing that the peer sends can be trusted; or is beyond the limits, which says
+/// [`is_limit`] and concerns this message alone.
 pub(crate) fn receive(
     inner: &Arc<Inner>,
     connection: &Arc<Connection>,
@@ -31,6 +32,11 @@ pub(crate) fn receive(
     limits: &Limits,
 ) -> Result<(), DecodeError> {
     let payload = |payload: Option<Payload>| payload.map_or_else(|| Ok(Term::list([])), |bytes| bytes.decode(limits));
+    // A reason beyond the limits is cut: the signal itself must not be lost.
+    let reason = |bytes: Option<Payload>| match payload(bytes) {
+        Err(error) if is_limit(&error) => Ok(Term::atom("system_limit")),
+        other => other,
+    };
     let registry = &inner.registry;
     let id = connection.info().connection;
     match message.control {
@@ -59,14 +65,14 @@ pub(crate) fn receive(
         }
         Control::UnlinkIdAck { id, from, to } => registry.unlinked(&to, &from, id),
         Control::Exit { from, to, reason, trace: _ } => registry.exit_from(&from, &to, reason),
-        Control::PayloadExit { from, to, trace: _ } => registry.exit_from(&from, &to, payload(message.payload)?),
+        Control::PayloadExit { from, to, trace: _ } => registry.exit_from(&from, &to, reason(message.payload)?),
         Control::Exit2 { from, to, reason, trace: _ } => registry.exit_signal(&from, &to, reason),
-        Control::PayloadExit2 { from, to, trace: _ } => registry.exit_signal(&from, &to, payload(message.payload)?),
+        Control::PayloadExit2 { from, to, trace: _ } => registry.exit_signal(&from, &to, reason(message.payload)?),
         Control::MonitorP { from, to, reference } => answer(connection, registry.watch(id, from, to, reference)),
         Control::DemonitorP { from: _, to: _, reference } => registry.unwatch(id, reference),
         Control::MonitorPExit { from: _, to: _, reference, reason } => registry.down(&reference, reason),
         Control::PayloadMonitorPExit { from: _, to: _, reference } => {
-            registry.down(&reference, payload(message.payload)?);
+            registry.down(&reference, reason(message.payload)?);
         }
         Control::SpawnRequest(request) => {
             // Nothing runs here that a peer could name.
@@ -87,6 +93,11 @@ pub(crate) fn receive(
         Control::GroupLeader { from: _, to: _ } => {}
     }
     Ok(())
+}
+
+/// Whether the bytes were good as far as they were read, and only more than is taken.
+pub(crate) fn is_limit(error: &DecodeError) -> bool {
+    matches!(error, DecodeError::TooDeep(_) | DecodeError::TooManyElements(_) | DecodeError::TooLong(_))
 }
 
 /// Takes a signal of a process of this node.
