@@ -10,7 +10,7 @@ use rand::RngExt;
 
 use crate::{
     DialError, Formation,
-    state::{Due, InFlight, Lane, PairKey, PairState, Target},
+    state::{Due, InFlight, Lane, NodeId, PairKey, PairState, Target},
     timers::Timer,
 };
 
@@ -101,13 +101,16 @@ impl Formation {
         Some(dial)
     }
 
-    /// Forgets a dial whose local node is gone.
-    pub(crate) fn cancel_dial(&mut self, now: Instant, key: PairKey) {
-        if let Some(dial) = self.land(key)
-            && self.nodes[dial.peer].failing.is_some()
-        {
-            // It may have been the try of a failing peer; another local node takes its turn.
-            self.ensure_entry(now, dial.peer);
+    /// Forgets a dial whose local node is gone. One that came from the other end, local as well, is still in flight.
+    pub(crate) fn abandon_dial(&mut self, now: Instant, key: PairKey, gone: NodeId) {
+        match self.in_flight.get_mut(&key) {
+            None => {}
+            Some(dial) if dial.local != gone => dial.saw_down = true,
+            Some(&mut InFlight { peer, .. }) => {
+                self.land(key);
+                // It may have been the try of a failing peer; another local node takes its turn.
+                self.ensure_entry(now, peer);
+            }
         }
     }
 

@@ -26,7 +26,7 @@ impl Formation {
         local != peer
             && from.local.is_some_and(|it| it.ready && !it.left_mesh)
             && !to.local.is_some_and(|it| it.left_mesh)
-            && from.name.is_long() == to.name.is_long()
+            && from.long == to.long
             && to.topologies.iter().any(|name| self.admits(name, local))
     }
 
@@ -48,7 +48,10 @@ impl Formation {
     /// Looks anew at the pairs of every local node with `peer`.
     pub(crate) fn refresh_peer(&mut self, now: Instant, peer: NodeId, cause: Cause) {
         for local in self.locals.clone() {
-            self.refresh_pair(now, PairKey::new(local, peer), cause);
+            // The last pair of a peer that no source has takes the peer along.
+            if self.nodes.contains(peer) {
+                self.refresh_pair(now, PairKey::new(local, peer), cause);
+            }
         }
     }
 
@@ -264,7 +267,7 @@ impl Formation {
         for peer in self.nodes.ids() {
             let key = PairKey::new(id, peer);
             if self.nodes.contains(peer) && self.pairs.contains_key(&key) {
-                self.cancel_dial(now, key);
+                self.abandon_dial(now, key, id);
                 self.set_state(key, PairState::Idle);
                 // Still wanted from the other end, if that is local too.
                 self.redial(now, key);

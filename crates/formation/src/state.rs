@@ -142,6 +142,8 @@ pub(crate) struct Pruning {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: NodeName,
+    /// It has a long name.
+    pub(crate) long: bool,
     pub(crate) local: Option<Local>,
     /// The topologies that have it, sorted.
     pub(crate) topologies: Vec<TopologyName>,
@@ -179,6 +181,7 @@ impl Nodes {
         }
         let node = Node {
             name: name.clone(),
+            long: name.is_long(),
             local: None,
             topologies: Vec::new(),
             kept: false,

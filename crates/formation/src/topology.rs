@@ -64,7 +64,7 @@ impl Topology {
     /// A local node and a candidate of which one has a short name and the other a long one.
     fn odd_form(&self, nodes: &Nodes, of: Option<NodeId>) -> Option<(NodeName, NodeName)> {
         let find = |peer: NodeId| {
-            let odd = |&&local: &&NodeId| nodes[local].name.is_long() != nodes[peer].name.is_long();
+            let odd = |&&local: &&NodeId| nodes[local].long != nodes[peer].long;
             let local = self.admitted.iter().find(odd)?;
             Some((nodes[*local].name.clone(), nodes[peer].name.clone()))
         };

@@ -209,3 +209,16 @@ fn inputs_about_unknown_names_change_nothing() {
     let counters = world.machine.counters();
     assert_eq!((counters.nodes, counters.pairs, world.log.len()), (0, 0, 0));
 }
+
+#[test]
+fn a_dial_between_two_local_nodes_stays_in_flight_when_its_target_goes() {
+    let mut world = World::lan();
+    world.snapshot("lan", &["l1@h0", "l2@h0"]);
+    world.ready("l1@h0");
+    world.ready("l2@h0");
+    let out = world.gone("l2@h0");
+    assert_eq!(dials(&out), []);
+    assert_eq!(dials(&world.ready("l2@h0")), [], "l1 still dials l2");
+    world.dialled("l1@h0", "l2@h0", Ok(()));
+    assert_eq!(dials(&world.pass(ms(250))).len(), 1, "an answer of before says nothing of now");
+}

@@ -130,3 +130,15 @@ fn a_removed_topology_takes_its_candidates_along_and_drops_nothing() {
     assert_eq!(world.pass(ms(120_000)), []);
     assert!(world.linked("l@h0", "a@h1"));
 }
+
+#[test]
+fn a_candidate_that_several_local_nodes_wait_for_may_leave() {
+    let mut world = World::lan();
+    for name in ["l1@h0", "l2@h0", "l3@h0"] {
+        world.ready(name);
+    }
+    world.found_with_agent("lan", "a@h1");
+    world.lost("lan", "a@h1");
+    let counters = world.machine.counters();
+    assert_eq!((counters.nodes, counters.pairs, counters.queued), (3, 0, 0));
+}
