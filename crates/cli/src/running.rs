@@ -65,10 +65,7 @@ async fn live(config: Config, until_input_ends: bool) -> Outcome {
     tokio::select! {
         () = signals.next() => {}
         () = input_ended(), if until_input_ends => {}
-        () = agent.left() => {
-            notify::stopping();
-            return Ok(());
-        }
+        () = agent.left() => {}
     }
     notify::stopping();
     tokio::select! {

@@ -90,6 +90,10 @@ fn nodes(nodes: &[(&str, &str, &[&str])]) -> String {
     answer("200 OK", &serde_json::json!({"version": 1, "nodes": nodes}).to_string())
 }
 
+fn topologies() -> String {
+    answer("200 OK", r#"{"version":1,"topologies":[]}"#)
+}
+
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("text")
 }
@@ -122,17 +126,20 @@ fn a_listing_is_a_table_or_the_agents_own_json() {
 fn wait_asks_again_until_the_cluster_is_formed() {
     let script = vec![
         nodes(&[("a@h1", "up", &[])]),
+        topologies(),
         nodes(&[("a@h1", "up", &[]), ("b@h2", "up", &[])]),
+        topologies(),
         nodes(&[("a@h1", "up", &["b@h2"]), ("b@h2", "up", &["a@h1"])]),
+        topologies(),
     ];
     let (output, requests) = Scripted::new(script).run(&["wait", "--nodes", "2", "--timeout", "60s"]);
     assert_ended(&output, 0);
-    assert_eq!(requests.len(), 3);
+    assert_eq!(requests.len(), 6);
 }
 
 #[test]
 fn wait_says_who_is_missing() {
-    let script = vec![nodes(&[("a@h1", "up", &[]), ("b@h2", "down", &[])])];
+    let script = vec![nodes(&[("a@h1", "up", &[]), ("b@h2", "down", &[])]), topologies()];
     let (output, _) = Scripted::new(script).run(&["wait", "--nodes", "2", "--timeout", "0s"]);
     assert_ended(&output, 1);
     assert_eq!(text(&output.stderr), "error: not formed after 0s: 1 of 2 nodes up; down: b@h2\n");
