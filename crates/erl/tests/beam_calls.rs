@@ -4,17 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Beam, PATIENCE, epmd, has_erl, name, node, port_of, within};
+use common::{Beam, PATIENCE, atom, epmd, has_erl, name, node, port_of, within};
 use metacluster_erl::{
     CallError, Class, Received,
     epmd::{Registration, register},
     gen_server,
     wire::{Term, epmd::NodeType},
 };
-
-fn atom(text: &str) -> Term {
-    Term::atom_of(text).expect("short")
-}
 
 #[tokio::test]
 async fn we_call_a_beam() {

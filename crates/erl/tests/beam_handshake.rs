@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Beam, COOKIE, PATIENCE, epmd, has_erl, name, node, node_with, options, within};
+use common::{Beam, COOKIE, PATIENCE, atom, epmd, has_erl, name, node, node_with, options, within};
 use metacluster_erl::{
     ConnectError, DownReason, Node, NodeEvent, NodeOptions,
     epmd::{Registration, register},
@@ -16,10 +16,6 @@ use metacluster_erl::{
 };
 use metacluster_types::Cookie;
 use tokio::net::TcpListener;
-
-fn atom(text: &str) -> Term {
-    Term::atom_of(text).expect("short")
-}
 
 fn exactly(beam: &Beam) -> Expect {
     Expect::Exactly(beam.name.clone())

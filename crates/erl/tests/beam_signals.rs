@@ -2,12 +2,8 @@
 
 mod common;
 
-use common::{Beam, epmd, has_erl, node, within};
+use common::{Beam, atom, epmd, has_erl, node, within};
 use metacluster_erl::{Received, wire::Term};
-
-fn atom(text: &str) -> Term {
-    Term::atom_of(text).expect("short")
-}
 
 #[tokio::test]
 async fn monitors_go_both_ways() {

@@ -27,6 +27,10 @@ pub(crate) fn name(text: &str) -> NodeName {
     NodeName::new(text).expect("a name")
 }
 
+pub(crate) fn atom(text: &str) -> Term {
+    Term::atom_of(text).expect("short")
+}
+
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }

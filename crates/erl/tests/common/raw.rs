@@ -4,9 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::BytesMut;
 use metacluster_erl::{
+    DownReason, Node, NodeEvent,
     node::Expect,
     wire::{
-        Term,
+        Atom, Pid, Reference, Term,
         control::Control,
         frame::{Bounds, Decoder, Encoder, Frame, Message, Mode},
         handshake::{Acceptor, Decision, Established, Flags, Framing, HandshakeError, Initiator, Local, Output},
@@ -16,9 +17,13 @@ use metacluster_types::Cookie;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::broadcast,
 };
 
 use super::{COOKIE, name, within};
+
+/// The name of a raw peer.
+pub(crate) const PEER: &str = "mmm@127.0.0.1";
 
 /// A peer after its handshake.
 pub(crate) struct RawPeer {
@@ -127,5 +132,33 @@ impl RawPeer {
                 Frame::Message(message) => return Some(message),
             }
         }
+    }
+}
+
+pub(crate) fn pid(number: u32) -> Pid {
+    Pid { node: Atom::from_static(PEER), id: number, serial: 0, creation: 5 }
+}
+
+pub(crate) fn reference(number: u32) -> Reference {
+    Reference { node: Atom::from_static(PEER), creation: 5, ids: vec![number, 0, 0] }
+}
+
+pub(crate) fn exactly() -> Expect {
+    Expect::Exactly(name(PEER))
+}
+
+pub(crate) async fn down(events: &mut broadcast::Receiver<NodeEvent>) -> DownReason {
+    loop {
+        if let NodeEvent::Down { reason, .. } = within("down", events.recv()).await.expect("no event is missed") {
+            return reason;
+        }
+    }
+}
+
+/// Waits until a node has a peer.
+pub(crate) async fn up(node: &Node) {
+    let mut events = node.events();
+    while node.peers().is_empty() {
+        within("up", events.recv()).await.expect("no event is missed");
     }
 }

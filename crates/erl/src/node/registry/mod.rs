@@ -5,6 +5,10 @@
 //! is bounded by `watchers_max`. Entries name the connection that they hang on, never only the node, so that the end of
 //! an old connection does not touch what was made on its successor.
 
+mod calls;
+mod links;
+mod monitors;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,12 +18,7 @@ pub(crate) use metacluster_erl_wire::control::Process as Target;
 use metacluster_erl_wire::{Atom, Pid, Reference, Term};
 use tokio::sync::oneshot;
 
-use super::{
-    error::RegisterError,
-    identifier::{Identifiers, Purpose},
-    mailbox::Mailbox,
-    process::Received,
-};
+use super::{error::RegisterError, identifier::Identifiers, mailbox::Mailbox, process::Received};
 
 /// The number that stands for this node itself where a connection's is expected.
 pub(crate) const LOCAL: u64 = 0;
@@ -127,8 +126,6 @@ impl Registry {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // Processes and names.
-
     pub(crate) fn spawn(&self, kind: Kind, mailbox: Arc<Mailbox>) -> Pid {
         let mut tables = self.lock();
         loop {
@@ -207,8 +204,6 @@ impl Registry {
         signals
     }
 
-    // Messages.
-
     /// A message to a pid, which may be an answer to a call of that process.
     pub(crate) fn deliver(&self, to: &Pid, message: Term) -> Delivered {
         let Some(message) = self.answer_call(message) else { return Delivered::Done };
@@ -244,188 +239,6 @@ impl Registry {
             Some(_) | None => Some(message),
         }
     }
-
-    // Calls.
-
-    pub(crate) fn open_call(&self, connection: u64) -> (Reference, oneshot::Receiver<Outcome>) {
-        let reference = self.identifiers.reference(Purpose::Call);
-        let (done, outcome) = oneshot::channel();
-        self.lock().calls.insert(reference.clone(), Call { connection, spawned: None, done });
-        (reference, outcome)
-    }
-
-    /// Forgets a call.
-    pub(crate) fn close_call(&self, reference: &Reference) {
-        self.lock().calls.remove(reference);
-    }
-
-    /// The peer started the process that a call asked for. False when nobody waits any more.
-    pub(crate) fn call_spawned(&self, reference: &Reference, process: &Pid) -> bool {
-        let mut tables = self.lock();
-        let call = tables.calls.get_mut(reference);
-        let waits = call.is_some();
-        if let Some(call) = call {
-            call.spawned = Some(process.clone());
-        }
-        waits
-    }
-
-    /// The process that was started for a call.
-    pub(crate) fn spawned(&self, reference: &Reference) -> Option<Pid> {
-        self.lock().calls.get(reference)?.spawned.clone()
-    }
-
-    /// Ends a call without an answer. False if there is no such call.
-    pub(crate) fn fail_call(&self, reference: &Reference, outcome: Outcome) -> bool {
-        let call = self.lock().calls.remove(reference);
-        let was = call.is_some();
-        if let Some(call) = call {
-            drop(call.done.send(outcome));
-        }
-        was
-    }
-
-    // Monitors.
-
-    /// A process of ours watches somebody. None when it has ended.
-    pub(crate) fn monitor(&self, process: &Pid, connection: u64, target: Target) -> Option<Reference> {
-        let reference = self.identifiers.reference(Purpose::Monitor);
-        let mut tables = self.lock();
-        tables.processes.get_mut(process)?.monitors.insert(reference.clone());
-        tables.monitors.insert(reference.clone(), Monitor { process: process.clone(), connection, target });
-        Some(reference)
-    }
-
-    /// Takes a monitor of ours back; the signal to send, if it was still on.
-    pub(crate) fn demonitor(&self, process: &Pid, reference: &Reference) -> Option<(u64, Signal)> {
-        let mut tables = self.lock();
-        let entry = tables.processes.get_mut(process)?;
-        if !entry.monitors.remove(reference) {
-            return None;
-        }
-        let Monitor { connection, target, .. } = tables.monitors.remove(reference)?;
-        Some((connection, Signal::Demonitor { from: process.clone(), target, reference: reference.clone() }))
-    }
-
-    /// What a call or a monitor of ours watched ended.
-    pub(crate) fn down(&self, reference: &Reference, reason: Term) {
-        if self.identifiers.is_call(reference) {
-            self.fail_call(reference, Outcome::Down(reason));
-            return;
-        }
-        let mut tables = self.lock();
-        let Some(Monitor { process, .. }) = tables.monitors.remove(reference) else { return };
-        if let Some(entry) = tables.processes.get_mut(&process) {
-            entry.monitors.remove(reference);
-            entry.mailbox.push_signal(Received::Down { reference: reference.clone(), reason });
-        }
-    }
-
-    /// Somebody watches a process of ours; the signal to answer with, if it cannot be watched.
-    pub(crate) fn watch(&self, connection: u64, by: Pid, target: Target, reference: Reference) -> Option<Signal> {
-        let mut tables = self.lock();
-        let Tables { processes, names, watched, .. } = &mut *tables;
-        let pid = match &target {
-            Target::Pid(pid) => Some(pid.clone()),
-            Target::Name(name) => names.get(name).cloned(),
-        };
-        let entry = pid.as_ref().and_then(|pid| processes.get_mut(pid));
-        let (Some(entry), Some(pid)) = (entry, pid) else {
-            return Some(Signal::Down { from: target, to: by, reference, reason: Term::atom("noproc") });
-        };
-        if entry.held() >= self.watchers_max {
-            return Some(Signal::Down { from: target, to: by, reference, reason: Term::atom("system_limit") });
-        }
-        watched.insert((connection, reference.clone()), pid);
-        entry.watchers.insert((connection, reference), Watcher { by, target });
-        None
-    }
-
-    /// Somebody no longer watches.
-    pub(crate) fn unwatch(&self, connection: u64, reference: Reference) {
-        let mut tables = self.lock();
-        let key = (connection, reference);
-        if let Some(pid) = tables.watched.remove(&key)
-            && let Some(entry) = tables.processes.get_mut(&pid)
-        {
-            entry.watchers.remove(&key);
-        }
-    }
-
-    // Links.
-
-    /// A process of ours links to somebody; false when it is linked already, or has ended.
-    pub(crate) fn link(&self, process: &Pid, connection: u64, to: &Pid) -> bool {
-        let mut tables = self.lock();
-        let Some(entry) = tables.processes.get_mut(process) else { return false };
-        match entry.links.insert(to.clone(), Link { connection, unlinking: None }) {
-            Some(before) => before.unlinking.is_some(),
-            None => true,
-        }
-    }
-
-    /// A process of ours takes a link back; the connection to say so on. The link stays, switched off, until the peer
-    /// acknowledges: an `EXIT` that is under way must not come through.
-    pub(crate) fn unlink(&self, process: &Pid, to: &Pid, id: u64) -> Option<u64> {
-        let mut tables = self.lock();
-        let link = tables.processes.get_mut(process)?.links.get_mut(to)?;
-        if link.unlinking.is_some() {
-            return None;
-        }
-        link.unlinking = Some(id);
-        Some(link.connection)
-    }
-
-    /// The peer has acknowledged an unlink.
-    pub(crate) fn unlinked(&self, process: &Pid, to: &Pid, id: u64) {
-        let mut tables = self.lock();
-        let Some(entry) = tables.processes.get_mut(process) else { return };
-        if entry.links.get(to).is_some_and(|link| link.unlinking == Some(id)) {
-            entry.links.remove(to);
-        }
-    }
-
-    /// Somebody links to a process of ours; the signal to answer with, if that cannot be.
-    pub(crate) fn link_from(&self, connection: u64, from: Pid, to: &Pid) -> Option<Signal> {
-        let mut tables = self.lock();
-        let Some(entry) = tables.processes.get_mut(to) else {
-            return Some(Signal::Exit { from: to.clone(), to: from, reason: Term::atom("noproc") });
-        };
-        if entry.held() >= self.watchers_max {
-            return Some(Signal::Exit { from: to.clone(), to: from, reason: Term::atom("system_limit") });
-        }
-        // A link that is being taken back stays so: the peer will see our unlink after its own link.
-        entry.links.entry(from).or_insert(Link { connection, unlinking: None });
-        None
-    }
-
-    /// Somebody takes a link back.
-    pub(crate) fn unlink_from(&self, from: &Pid, to: &Pid) {
-        let mut tables = self.lock();
-        let Some(entry) = tables.processes.get_mut(to) else { return };
-        if entry.links.get(from).is_some_and(|link| link.unlinking.is_none()) {
-            entry.links.remove(from);
-        }
-    }
-
-    /// A linked process ended. Without a link, nothing happens.
-    pub(crate) fn exit_from(&self, from: &Pid, to: &Pid, reason: Term) {
-        let mut tables = self.lock();
-        let Some(entry) = tables.processes.get_mut(to) else { return };
-        if entry.links.get(from).is_some_and(|link| link.unlinking.is_none()) {
-            entry.links.remove(from);
-            entry.mailbox.push_signal(Received::Exit { from: from.clone(), reason });
-        }
-    }
-
-    /// Somebody sent an exit signal, link or not. A peer may send any number of these, so they count as messages.
-    pub(crate) fn exit_signal(&self, from: &Pid, to: &Pid, reason: Term) {
-        if let Some(entry) = self.lock().processes.get(to) {
-            entry.mailbox.push(Received::Exit { from: from.clone(), reason });
-        }
-    }
-
-    // The end of a connection.
 
     /// A connection ended: everything that hung on it is told `noconnection`.
     pub(crate) fn connection_lost(&self, connection: u64) {
