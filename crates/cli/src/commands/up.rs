@@ -24,6 +24,9 @@ pub(crate) struct Up {
     /// The availability zone of this host
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
+    /// The region of this host
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
     /// Which local nodes are ours, such as `shop,worker-*` [default: all that take the cookie]
     #[arg(long, value_name = "PATTERNS")]
     names: Option<String>,
@@ -36,7 +39,7 @@ pub(crate) struct Up {
     /// The socket on which the agent answers
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Who is the epmd: the agent when the port is free, the agent or nobody, the one that runs
+    /// Who is the epmd: this agent if the port is free, this agent or it is an error, the one that runs
     #[arg(long, value_name = "MODE", value_enum)]
     epmd: Option<Epmd>,
     /// The port of epmd
@@ -51,19 +54,22 @@ pub(crate) struct Up {
     /// The host of the agent's own node, after the @ [default: that of the local nodes]
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
+    /// Where the agent's own node takes connections of BEAM nodes [default: a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
 }
 
-/// Who is the epmd.
+/// Who is the epmd. The flag's own line explains the modes, so that the help stays a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Epmd {
-    /// The agent when the port is free, else the one that runs.
+    // The agent when the port is free, else the one that runs.
     Auto,
-    /// The agent; it is an error when it cannot be.
+    // The agent; it is an error when it cannot be.
     Own,
-    /// The one that runs.
+    // The one that runs.
     External,
 }
 
@@ -81,12 +87,13 @@ pub(crate) fn run(arguments: &Up) -> Outcome {
 
 impl Up {
     /// Each flag with the key that it stands for.
-    fn flags(&self) -> [(&'static str, &'static str, Option<String>); 12] {
+    fn flags(&self) -> [(&'static str, &'static str, Option<String>); 14] {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let epmd = self.epmd.and_then(|mode| mode.to_possible_value()).map(|mode| mode.get_name().to_owned());
         [
             ("--cluster", "cluster", self.cluster.clone()),
             ("--zone", "zone", self.zone.clone()),
+            ("--region", "region", self.region.clone()),
             ("--names", "nodes.names", self.names.clone()),
             ("--cookie-file", "cookie_file", path(&self.cookie_file)),
             ("--state-dir", "state_dir", path(&self.state_dir)),
@@ -96,6 +103,7 @@ impl Up {
             ("--http", "api.http", self.http.clone()),
             ("--node-name", "node_name", self.node_name.clone()),
             ("--host", "host", self.host.clone()),
+            ("--listen", "listen", self.listen.clone()),
             ("--log", "log.level", self.log.clone()),
         ]
     }
