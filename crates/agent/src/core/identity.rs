@@ -1,9 +1,9 @@
 //! Who this agent is: its id, which outlives it in the state folder, and its lock on that folder.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -54,7 +54,7 @@ impl Identity {
     /// Makes the folder if it is missing, locks it and reads or writes the id.
     pub(crate) fn hold(state_dir: &Path) -> Result<Self, IdentityError> {
         let broken = |error: io::Error| IdentityError::StateDir { path: state_dir.to_owned(), error };
-        fs::create_dir_all(state_dir).map_err(broken)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(broken)?;
         let open = |name: &str| {
             OpenOptions::new()
                 .read(true)

@@ -2,7 +2,7 @@
 //!
 //! Order of a start: hold the state folder, be or find the epmd, bind the API, start the agent's own node, then the
 //! strategies and the driver. Whatever fails before the driver runs leaves nothing behind. Data runs one way:
-//! strategies and local nodes → [`driver`] → event log and view → API, handlers, BEAM subscribers.
+//! strategies and local nodes → driver → event log and view → API, handlers, BEAM subscribers.
 
 mod beam;
 mod clock;
