@@ -134,7 +134,7 @@ pub(crate) fn make(reader: &mut Reader<'_>) -> Box<dyn Strategy> {
 /// The secret, from whichever key gives it. The file is read once.
 fn secret(reader: &mut Reader<'_>) -> Option<Secret> {
     let given = reader.secret("secret");
-    let path = reader.path("secret_file")?;
+    let Some(path) = reader.path("secret_file") else { return given };
     if reader.is_given("secret") {
         reader.fault("secret_file", "`secret` is given too: leave one of them out");
         return given;
