@@ -110,10 +110,17 @@ impl Agent {
 
     /// Waits until it answers on its socket.
     pub fn wait_ready(&self) -> Result<Duration> {
-        eventually(Duration::from_secs(20), "the agent answers", || match UnixStream::connect(&self.socket) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{error}; it said: {}", self.log())),
-        })
+        let mut ended = false;
+        let waited = eventually(Duration::from_secs(20), "the agent answers", || {
+            ended = self.child.has_ended();
+            match UnixStream::connect(&self.socket) {
+                _ if ended => Ok(()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{error}; it said: {}", self.log())),
+            }
+        })?;
+        ensure!(!ended, "the agent has ended: {}", self.log());
+        Ok(waited)
     }
 
     /// A command of the binary that asks this agent.
@@ -136,18 +143,20 @@ impl Agent {
         serde_json::from_slice(&output.stdout).with_context(|| format!("{command} --json is no JSON"))
     }
 
-    /// Follows `metacluster events --follow --json`. The process ends with the guard that comes first.
+    /// Follows the events from the first that is kept, as JSON. The process ends with the guard that comes first.
     pub fn follow(&self) -> Result<(Child, Lines)> {
-        let mut command = self.command(&["events", "--follow", "--json"]);
+        let mut command = self.command(&["events", "--follow", "--since", "0", "--json"]);
         let mut child = Child::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()), "metacluster events")?;
         let lines = Lines::read(child.take_stdout().context("it has an output")?);
         Ok((child, lines))
     }
 
-    /// Opens the server-sent events of `GET /v1/events` and gives their lines.
+    /// Opens the server-sent events of `GET /v1/events` from the first that is kept, and gives their lines.
     pub fn server_sent_events(&self) -> Result<Lines> {
         let mut stream = UnixStream::connect(&self.socket).context("no admin socket")?;
-        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")?;
+        stream.write_all(
+            b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: 0\r\n\r\n",
+        )?;
         Ok(Lines::read(stream))
     }
 

@@ -215,7 +215,10 @@ impl Beam {
 
     /// Records what the agent of that node name says, by `{subscribe, Pid}`.
     pub fn subscribe(&self, agent: &str) -> Result<Sighting<'_>> {
-        self.sighting(&format!("{{metacluster, '{agent}'}} ! {{subscribe, self()}}"))
+        // A call after the plain send: when it is answered, the agent has read the subscription.
+        self.sighting(&format!(
+            "{{metacluster, '{agent}'}} ! {{subscribe, self()}}, gen_server:call({{metacluster, '{agent}'}}, ready)"
+        ))
     }
 
     fn sighting(&self, subscribe: &str) -> Result<Sighting<'_>> {

@@ -54,6 +54,14 @@ impl Child {
         self.process.try_wait().with_context(|| format!("cannot look at {}", self.what))
     }
 
+    /// Whether it has ended; its status can still be asked for.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        // The kernel keeps an entry in state Z until the status is asked for.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let what = format!("{} has ended", self.what);

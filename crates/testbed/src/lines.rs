@@ -61,9 +61,24 @@ impl Lines {
 
     /// Waits for a line that fits, be it old or new. The failure shows the last lines.
     pub fn wait_for(&self, within: Duration, what: &str, fits: impl Fn(&str) -> bool) -> Result<Line> {
+        self.wait_for_line(within, what, |line| fits(&line.text))
+    }
+
+    /// Waits for a line that fits and that arrived after `since`.
+    pub fn wait_for_later(
+        &self,
+        since: SystemTime,
+        within: Duration,
+        what: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<Line> {
+        self.wait_for_line(within, what, |line| line.at > since && fits(&line.text))
+    }
+
+    fn wait_for_line(&self, within: Duration, what: &str, fits: impl Fn(&Line) -> bool) -> Result<Line> {
         eventually_value(within, what, || {
             let lines = self.all();
-            lines.iter().find(|line| fits(&line.text)).cloned().ok_or_else(|| {
+            lines.iter().find(|line| fits(line)).cloned().ok_or_else(|| {
                 let last = lines.iter().rev().take(12).rev().map(|line| line.text.as_str()).collect::<Vec<_>>();
                 format!("{} lines, the last: {last:#?}", lines.len())
             })

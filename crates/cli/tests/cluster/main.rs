@@ -1,0 +1,11 @@
+//! The binary as people run it: several hosts, stock BEAM nodes, real faults.
+//!
+//! Each test makes its own network of namespaces. What is asserted is what the nodes themselves and the readers of
+//! events say, never a log line, but where a log line is what a person is promised.
+
+mod death;
+mod heal;
+mod libcluster;
+mod mesh;
+mod restarts;
+mod support;
