@@ -3,11 +3,11 @@
 mod common;
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use common::{Beam, COOKIE, PATIENCE, atom, epmd, has_erl, name, node, node_with, options, within};
+use common::{Beam, COOKIE, PATIENCE, atom, epmd, has_erl, name, node, node_with, options, refusing, within};
 use metacluster_erl::{
     ConnectError, DownReason, Node, NodeEvent, NodeOptions,
     epmd::{Registration, register},
@@ -53,9 +53,7 @@ async fn what_cannot_be_is_said_clearly() {
     let beam = Beam::start(&epmd, "here@127.0.0.1", &[]).await;
     let (node, _) = node("ours@127.0.0.1").await;
 
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let nobody: SocketAddr = closed.local_addr().expect("an address");
-    drop(closed);
+    let (_bound, nobody) = refusing();
     let error = node.connect(nobody, exactly(&beam)).await.expect_err("nobody listens");
     assert_eq!(error, ConnectError::Refused(nobody));
 
@@ -98,6 +96,27 @@ async fn a_hidden_node_talks_to_long_names_and_short_ones() {
         assert_eq!(beam.join(&node).await.name, beam.name);
         assert_eq!(beam.eval(&node, "net_adm:ping('agent@127.0.0.1').").await, atom("pong"));
     }
+}
+
+#[tokio::test]
+async fn a_node_on_ipv6_is_a_node_like_any_other() {
+    if !has_erl() {
+        return;
+    }
+    let epmd = epmd().await;
+    assert!(epmd.addresses().iter().any(SocketAddr::is_ipv6), "this host has no IPv6");
+    let mut beam = Beam::start(&epmd, "six@::1", &["-proto_dist", "inet6_tcp"]).await;
+    beam.address.set_ip(Ipv6Addr::LOCALHOST.into());
+    let node = Node::start(options("ours@::1"));
+    let address = node.listen((Ipv6Addr::LOCALHOST, 0).into()).await.expect("a free port");
+    let registration = Registration::new("ours", address.port(), NodeType::Hidden);
+    let _registered = register(epmd.addresses()[1], registration).await.expect("the name is free");
+    assert_eq!(beam.join(&node).await.name, beam.name);
+    node.disconnect(&beam.name);
+    let control = Node::start(options("control@::1"));
+    beam.join(&control).await;
+    assert_eq!(beam.eval(&control, "net_adm:ping('ours@::1').").await, atom("pong"));
+    assert!(node.peers()[0].accepted);
 }
 
 #[tokio::test]

@@ -150,3 +150,24 @@ pub(crate) fn is_local(peer: SocketAddr, own: SocketAddr) -> bool {
     let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
     peer.is_loopback() || peer == own
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_local() {
+        let at = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+        for (peer, own, local) in [
+            ("127.0.0.1:5", "127.0.0.1:4369", true),
+            ("127.9.9.9:5", "127.0.0.1:4369", true),
+            ("[::1]:5", "[::1]:4369", true),
+            ("10.0.0.4:5", "10.0.0.4:4369", true),
+            ("[::ffff:10.0.0.4]:5", "10.0.0.4:4369", true),
+            ("10.0.0.5:5", "10.0.0.4:4369", false),
+            ("[fe80::1]:5", "[fe80::2]:4369", false),
+        ] {
+            assert_eq!(is_local(at(peer), at(own)), local, "{peer} to {own}");
+        }
+    }
+}

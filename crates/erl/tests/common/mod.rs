@@ -71,11 +71,13 @@ impl Beam {
         let node = name(node);
         let kind = if node.is_long() { "-name" } else { "-sname" };
         let child = Command::new("erl")
-            .args(["-noinput", "-start_epmd", "false", kind, node.as_str(), "-setcookie", cookie])
+            .args(["-noshell", "-start_epmd", "false", kind, node.as_str(), "-setcookie", cookie])
+            .args(["-eval", "spawn(fun() -> io:get_line(\"\"), erlang:halt() end)."])
             .args(args)
             .env("ERL_EPMD_PORT", port_of(epmd).to_string())
             .env("ERL_CRASH_DUMP_SECONDS", "0")
-            .stdin(Stdio::null())
+            // Its end tells the node that the test has ended, even if that was killed.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -144,6 +146,14 @@ pub(crate) async fn eval(node: &Node, on: &NodeName, text: &str) -> Term {
     let expressions = expressions.as_tuple().expect("a tuple")[1].clone();
     let value = call("erl_eval", "exprs", vec![expressions, Term::list([])]).await;
     value.as_tuple().unwrap_or_else(|| panic!("{text}: {value}"))[1].clone()
+}
+
+/// An address that nobody listens on, for as long as the socket is kept: it is bound, so nobody else gets the port.
+pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    let address = socket.local_addr().expect("an address").as_socket().expect("an IP address");
+    (socket, address)
 }
 
 /// A node of ours that listens on a free port.
