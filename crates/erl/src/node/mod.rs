@@ -4,7 +4,7 @@
 //! refused at once. Signals between two processes keep their order. Two processes of one node talk the same way as
 //! over a connection.
 //!
-//! Who may lock what: [`peers`] before [`registry`] before a mailbox, each for a few table operations, none across an
+//! Who may lock what: the table of peers before that of processes before a mailbox, each for a few table operations, none across an
 //! `await`.
 
 mod accept;
