@@ -6,7 +6,7 @@ use metacluster_types::Pattern;
 use tokio::time::Duration;
 
 use crate::{
-    Fault, Feed, Settings, Strategy,
+    Fault, Feed, Settings, Strategy, Value, epmd,
     feed::Work,
     fixed, gossip,
     settings::{Absent, Key, Kind, Reader, nearest},
@@ -33,8 +33,26 @@ pub const BASENAME: Key = Key {
     doc: "Only nodes whose name before the @ fits one of these patterns",
 };
 
-static STRATEGIES: [StrategyInfo; 2] = [
+static STRATEGIES: [StrategyInfo; 5] = [
     StrategyInfo { name: "static", summary: "A fixed list of nodes", keys: fixed::KEYS, make: fixed::make },
+    StrategyInfo {
+        name: "epmd",
+        summary: "Given nodes, and the nodes of given hosts, as their epmds know them",
+        keys: epmd::GIVEN_KEYS,
+        make: epmd::make_given,
+    },
+    StrategyInfo {
+        name: "local-epmd",
+        summary: "The nodes of this host, as its epmd knows them",
+        keys: epmd::LOCAL_KEYS,
+        make: epmd::make_local,
+    },
+    StrategyInfo {
+        name: "erlang-hosts",
+        summary: "The nodes of the hosts of a .hosts.erlang, as their epmds know them",
+        keys: epmd::HOSTS_KEYS,
+        make: epmd::make_hosts,
+    },
     StrategyInfo {
         name: "gossip",
         summary: "Heartbeats by multicast or broadcast, compatible with libcluster's",
@@ -64,6 +82,15 @@ pub fn build(strategy: &str, settings: &Settings) -> Result<Box<dyn Strategy>, V
     let basename = reader.patterns("basename");
     reader.finish()?;
     Ok(Box::new(Filtered { inner, basename: basename.into() }))
+}
+
+/// Sets a key that the surroundings know better than the table, such as `epmd_port` in an agent that has one of its own:
+/// nothing happens when the key is given already or the strategy has none of that name.
+pub fn set_default(strategy: &str, settings: &mut Settings, key: &str, value: Value) {
+    let known = strategies().iter().any(|info| info.name == strategy && info.keys.iter().any(|own| own.name == key));
+    if known {
+        settings.entry(key.to_owned()).or_insert(value);
+    }
 }
 
 fn unknown_strategy<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {

@@ -49,6 +49,7 @@ pub struct Feed {
     stop: watch::Receiver<bool>,
     attempt: u64,
     basename: Arc<[Pattern]>,
+    alone: bool,
 }
 
 impl Feed {
@@ -61,7 +62,7 @@ impl Feed {
         updates: mpsc::Sender<(TopologyName, SourceUpdate)>,
     ) -> (Self, watch::Sender<bool>) {
         let (switch, stop) = watch::channel(false);
-        (Self { topology, updates, local, stop, attempt: 0, basename: Arc::new([]) }, switch)
+        (Self { topology, updates, local, stop, attempt: 0, basename: Arc::new([]), alone: false }, switch)
     }
 
     /// Pushes one change, and waits while the reader is behind. Candidates that the topology's `basename` leaves out
@@ -105,6 +106,17 @@ impl Feed {
     #[must_use]
     pub fn attempt(&self) -> u64 {
         self.attempt
+    }
+
+    /// Whether this is one look-up without an agent, so that [`Feed::local`] says nothing of this host.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     pub(crate) fn with_attempt(&self, attempt: u64) -> Self {

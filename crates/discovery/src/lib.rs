@@ -18,6 +18,7 @@
 //! ```
 
 pub mod catalogue;
+mod epmd;
 pub mod feed;
 pub mod fixed;
 mod gossip;
@@ -26,7 +27,7 @@ pub mod run;
 pub mod settings;
 pub mod spec;
 
-pub use catalogue::{StrategyInfo, build, strategies};
+pub use catalogue::{StrategyInfo, build, set_default, strategies};
 pub use feed::{Feed, Local, Strategy};
 pub use look_up::look_up;
 pub use run::{Running, spawn};

@@ -8,7 +8,7 @@ use tokio::{
     time::{Duration, Instant, timeout_at},
 };
 
-use crate::{Local, Strategy, spawn};
+use crate::{Feed, Local, Strategy, run::spawn_with};
 
 /// How many updates may wait to be read.
 const QUEUE: usize = 256;
@@ -29,7 +29,8 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
     let (local_keeper, local) =
         watch::channel(Local { agent, cluster, place: Place::default(), nodes: BTreeSet::new() });
     let (updates, mut reader) = mpsc::channel(QUEUE);
-    let running = spawn(topology, strategy, local, updates);
+    let (feed, switch) = Feed::new(topology, local, updates);
+    let running = spawn_with(strategy, feed.alone(), switch);
 
     let mut found: BTreeMap<NodeName, Candidate> = BTreeMap::new();
     let mut answered = listens.is_some();

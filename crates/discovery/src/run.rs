@@ -47,6 +47,10 @@ pub fn spawn(
     updates: mpsc::Sender<(TopologyName, SourceUpdate)>,
 ) -> Running {
     let (feed, switch) = Feed::new(topology, local, updates);
+    spawn_with(strategy, feed, switch)
+}
+
+pub(crate) fn spawn_with(strategy: Box<dyn Strategy>, feed: Feed, switch: watch::Sender<bool>) -> Running {
     let supervisor = tokio::spawn(supervise(Arc::from(strategy), feed));
     Running { switch, supervisor }
 }

@@ -64,7 +64,9 @@ impl Agent {
             match self.next().await {
                 SourceUpdate::Found(candidate) if candidate.node.as_str() == wanted => return candidate,
                 SourceUpdate::Found(_) => {}
-                other => panic!("{other:?} instead of {wanted}"),
+                other @ (SourceUpdate::Snapshot(_) | SourceUpdate::Lost(_) | SourceUpdate::Failed(_)) => {
+                    panic!("{other:?} instead of {wanted}")
+                }
             }
         }
     }

@@ -134,7 +134,7 @@ impl Kind {
 pub enum Absent {
     /// It has to be given.
     Required,
-    /// This value, written as a text.
+    /// This value, written as a text; several with commas between them.
     Default(&'static str),
     /// No value; the text says what that means.
     Unset(&'static str),

@@ -164,6 +164,9 @@ impl<'a> Reader<'a> {
             return None;
         };
         let default = match key.absent {
+            Absent::Default(text) if matches!(key.kind, Kind::Texts | Kind::Nodes | Kind::Patterns) => {
+                Some(Value::List(text.split(',').map(Value::from).collect()))
+            }
             Absent::Default(text) => Some(Value::from(text)),
             Absent::Required | Absent::Unset(_) => None,
         };
