@@ -13,7 +13,7 @@ use crate::{Feed, Local, Strategy, run::spawn_with};
 /// How many updates may wait to be read.
 const QUEUE: usize = 256;
 
-/// Runs a strategy until it has answered once, or has listened as long as it must, or the time is up, and gives what
+/// Runs a strategy until it has answered or failed once, or has listened as long as it must, or the time is up, and gives what
 /// it found, ordered by name. It announces no node.
 ///
 /// Must be called within a tokio runtime.
@@ -51,7 +51,12 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
             SourceUpdate::Lost(node) => {
                 found.remove(&node);
             }
-            SourceUpdate::Failed(line) => failure = Some(line),
+            SourceUpdate::Failed(line) => {
+                failure = Some(line);
+                if listens.is_none() {
+                    break;
+                }
+            }
         }
     }
     drop(reader);

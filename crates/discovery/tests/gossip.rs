@@ -171,6 +171,23 @@ async fn a_libcluster_node_of_the_same_host_shares_the_port_and_is_answered_with
 }
 
 #[tokio::test]
+async fn with_a_secret_nothing_is_sent_in_the_clear() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "s3\n").expect("written");
+    for secret in ["secret=s3".to_owned(), format!("secret_file={}", file.display())] {
+        let port = free_port();
+        let node = Libcluster::start(port);
+        let settings = format!("port={port},multicast_if=127.0.0.1,{secret}");
+        let agent = Agent::start(1, &["ours@h"], &settings).opened().await;
+        let heartbeat = node.receive(|_| true).await;
+        assert!(!heartbeat.starts_with(b"heartbeat") && !names(&heartbeat, "ours@h"), "{heartbeat:x?}");
+        assert_eq!(heartbeat.len() % 16, 0);
+        agent.running.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn hostile_datagrams_do_not_stop_it() {
     let port = free_port();
     let node = Libcluster::start(port);

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use metacluster_discovery::{Local, Strategy, build, spawn};
+use metacluster_discovery::{Local, Strategy, Value, build, set_default, spawn};
 use metacluster_formation::{Formation, Input, ReadinessRules, Settings, TopologyRules};
 use metacluster_types::{NodeName, Pattern, TopologyName, WallClock};
 use tokio::{
@@ -144,7 +144,7 @@ impl Agent {
     /// As [`Agent::start`].
     pub async fn start_with(config: Config, custom: Vec<CustomTopology>) -> Result<Self, StartError> {
         let clock = clock::Clock::start();
-        let listed = built(config.topologies)?;
+        let listed = built(config.topologies, config.epmd.port)?;
         let custom = custom.into_iter().map(|topology| ("custom".to_owned(), topology));
         let identity = identity::Identity::hold(&config.state_dir)?;
         let listeners = Listeners::bind(&config.api).await?;
@@ -314,9 +314,10 @@ impl Agent {
     }
 }
 
-/// The strategies of the configuration, by name.
-fn built(topologies: Vec<TopologyConfig>) -> Result<Vec<(String, CustomTopology)>, StartError> {
-    let build = |topology: TopologyConfig| {
+/// The strategies of the configuration, by name. Those that ask epmds ask on the agent's own port unless told otherwise.
+fn built(topologies: Vec<TopologyConfig>, epmd_port: u16) -> Result<Vec<(String, CustomTopology)>, StartError> {
+    let build = |mut topology: TopologyConfig| {
+        set_default(&topology.strategy, &mut topology.settings, "epmd_port", Value::Integer(epmd_port.into()));
         let strategy = build(&topology.strategy, &topology.settings).map_err(|faults| StartError::Topology {
             name: topology.name.clone(),
             reason: faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),

@@ -10,8 +10,6 @@ mod given;
 mod hosts;
 mod local;
 mod tell;
-#[cfg(test)]
-mod tests;
 
 use metacluster_types::Pattern;
 

@@ -134,7 +134,8 @@ impl Plan {
              \n\
              [[topology]]\n\
              name = \"here\"\n\
-             strategy = \"local-epmd\"\n",
+             strategy = \"local-epmd\"\n\
+             basename = {pattern}\n",
             zone_name = text(&zone.name),
             cookie = path(&ground.cookie_file()),
             folder = path(&zone.folder),
