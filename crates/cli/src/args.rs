@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// Form a cluster of real nodes on this machine, lose one, heal
     Demo(demo::Demo),
     /// Run the agent without a configuration file
-    Up(up::Up),
+    Up(Box<up::Up>),
     /// Run the agent from a configuration file
     Agent(agent::Agent),
     /// Tell every fault of a configuration file

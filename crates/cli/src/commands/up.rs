@@ -54,7 +54,7 @@ pub(crate) struct Up {
     /// The host of the agent's own node, after the @ [default: that of the local nodes]
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// Where the agent's own node takes connections of BEAM nodes [default: a free port of 127.0.0.1]
+    /// Where the agent's own node takes connections of BEAM nodes [default: a free port, for this host only]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// What is logged: error, warn, info, debug or trace
