@@ -1,8 +1,8 @@
 //! The strategies that find peers, each pushing what changes.
 //!
 //! A [`Strategy`] runs on its own task and pushes [`SourceUpdate`](metacluster_types::SourceUpdate)s into its [`Feed`]
-//! until the feed says stop. [`build`] makes one from its [`Settings`](settings::Settings), [`spawn`] runs it under a
-//! supervisor, [`look_up`] runs it once for the command line.
+//! until the feed says stop. [`build`] makes one from its [`Settings`], [`spawn`] runs it under a
+//! supervisor, [`look_up()`] runs it once for the command line.
 //!
 //! Invariants: a strategy never dials, never decides, and never takes another one down. What comes from a network is
 //! bounded before it is stored. A look-up that fails is a [`Failed`](metacluster_types::SourceUpdate::Failed) and

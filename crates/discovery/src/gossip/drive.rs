@@ -12,8 +12,8 @@ use crate::Feed;
 /// How often the interfaces are looked at.
 const WATCH: Duration = Duration::from_secs(1);
 /// Waits between attempts to open the socket.
-const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How many datagrams are taken before anything else gets its turn.
 const TURN: usize = 256;
 /// How long nothing is read once more came than may be read.
