@@ -135,22 +135,8 @@ impl Plan {
              [[topology]]\n\
              name = \"here\"\n\
              strategy = \"local-epmd\"\n\
-<<<<<<< HEAD
              basename = {pattern}\n",
-=======
-             exclude = [{elsewhere}]\n",
->>>>>>> fb6b5be (cli: keep each zone of the demo to its own nodes)
             zone_name = text(&zone.name),
-            // All zones share one epmd, which a real host does not.
-            elsewhere = self
-                .zones
-                .iter()
-                .filter(|other| other.name != zone.name)
-                .map(|other| format!("{}*", other.name))
-                .chain(["metacluster-*".to_owned()])
-                .map(|pattern| text(&pattern))
-                .collect::<Vec<_>>()
-                .join(", "),
             cookie = path(&ground.cookie_file()),
             folder = path(&zone.folder),
             agent = text(&format!("metacluster-{}", zone.name)),
