@@ -84,10 +84,10 @@ fn main() -> ExitCode {
             Err(failure) => failed(&failure, arguments.nodes),
         };
     }
-    let for_ = Duration::from_secs(arguments.seconds.unwrap_or(20));
+    let budget = Duration::from_secs(arguments.seconds.unwrap_or(20));
     let first = u64::try_from(begin.as_micros()).unwrap_or_default();
     let (mut seeds, mut dials) = (0_u64, 0_u64);
-    while wall_clock().saturating_sub(begin) < for_ {
+    while wall_clock().saturating_sub(begin) < budget {
         match one(first.wrapping_add(seeds), arguments.nodes) {
             Ok(report) => dials += report.dials,
             Err(failure) => return failed(&failure, arguments.nodes),
