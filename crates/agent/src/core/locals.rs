@@ -121,15 +121,20 @@ impl Selection {
     }
 }
 
-/// Holds what is registered until it is aborted.
+/// Holds what is registered until it is aborted. Takes up nobody while `free` says that another program has the name of
+/// the agent's own node.
 pub(crate) async fn watch_registered(
     mut registered: watch::Receiver<Registered>,
+    mut free: watch::Receiver<bool>,
     selection: Selection,
     ours: Arc<Ours>,
     events: mpsc::Sender<LocalEvent>,
 ) {
     let mut held: BTreeMap<String, (watch::Sender<Option<u16>>, Held)> = BTreeMap::new();
     loop {
+        if free.wait_for(|&free| free).await.is_err() {
+            return;
+        }
         let now = Arc::clone(&registered.borrow_and_update());
         held.retain(|_, (_, task)| !task.0.is_finished());
         for (basename, (port, _)) in &held {

@@ -195,9 +195,11 @@ impl Agent {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&ours).listen(listener, config.listen.is_none()));
-        tasks.spawn(register::register(config.epmd.port, config.node_name.clone(), port));
+        let (free_in, free) = watch::channel(false);
+        tasks.spawn(register::register(config.epmd.port, config.node_name.clone(), port, free_in));
         tasks.spawn(locals::watch_registered(
             epmd.registered.clone(),
+            free,
             locals::Selection { patterns: config.nodes.clone(), own: config.node_name.clone() },
             Arc::clone(&ours),
             locals_in,
