@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -158,6 +158,16 @@ impl Agent {
             b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nLast-Event-ID: 0\r\n\r\n",
         )?;
         Ok(Lines::read(stream))
+    }
+
+    /// The body of `GET path` on its socket, as JSON.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let mut stream = UnixStream::connect(&self.socket).context("no admin socket")?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("the answer is no text")?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).context("the answer has no body")?;
+        serde_json::from_str(body).with_context(|| format!("GET {path} is no JSON: {answer}"))
     }
 
     /// Kills it with SIGKILL.

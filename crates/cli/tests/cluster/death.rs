@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use metacluster_testbed::{Beam, Lines, Network, Sighting, eventually_value, require};
 use serde_json::Value;
 
-use crate::support::{NEEDED, SOON, UP, agent_node, binary, full_mesh, sites};
+use crate::support::{NEEDED, SOON, agent_node, binary, full_mesh, sites};
 
 /// How soon every reader must know of a death.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ fn every_reader_is_told_of_a_death_and_of_the_return() -> Result<()> {
         handled.display()
     );
     let agent = here.agent(binary()).config(&config)?.start()?;
-    let _others = (there.agent(binary()).arguments(&UP).start()?, third.agent(binary()).arguments(&UP).start()?);
+    let _others = (there.agent(binary()).start()?, third.agent(binary()).start()?);
     let (shop, third_beam) = (here.beam("shop").spawn()?, third.beam("shop").spawn()?);
     let mut dies = there.beam("web").elixir().spawn()?;
     for beam in [&shop, &dies, &third_beam] {

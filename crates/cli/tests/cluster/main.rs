@@ -3,9 +3,11 @@
 //! Each test makes its own network of namespaces. What is asserted is what the nodes themselves and the readers of
 //! events say, never a log line, but where a log line is what a person is promised.
 
+mod bad_input;
 mod death;
 mod heal;
 mod libcluster;
 mod mesh;
+mod refusals;
 mod restarts;
 mod support;

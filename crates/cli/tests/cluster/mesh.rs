@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use metacluster_testbed::{Network, eventually, require};
 
-use crate::support::{NEEDED, SOON, UP, agent_node, binary, full_mesh, sites, states};
+use crate::support::{NEEDED, SOON, agent_node, binary, full_mesh, sites, states};
 
 #[test]
 fn three_hosts_end_in_a_full_mesh() -> Result<()> {
@@ -16,7 +16,7 @@ fn three_hosts_end_in_a_full_mesh() -> Result<()> {
     let hosts: [_; 3] = network.hosts()?;
     let mut agents = Vec::new();
     for host in &hosts {
-        agents.push(host.agent(binary()).arguments(&UP).start()?);
+        agents.push(host.agent(binary()).start()?);
     }
     let beams = [
         hosts[0].beam("shop").spawn()?,
@@ -71,7 +71,8 @@ fn only_the_local_nodes_that_were_named_are_ours() -> Result<()> {
     }
     let network = Network::new()?;
     let [here, there] = network.hosts()?;
-    let ours = ["up", "--topology", "gossip", "--names", "shop,worker-*"];
+    // local-epmd finds every node of the host, be it ours or not.
+    let ours = ["up", "--topology", "gossip", "--topology", "local-epmd:exclude=private", "--names", "shop,worker-*"];
     let _agents = (here.agent(binary()).arguments(&ours).start()?, there.agent(binary()).arguments(&ours).start()?);
     let mut beams = Vec::new();
     for (host, name) in [(&here, "shop"), (&here, "worker-1"), (&there, "worker-2"), (&there, "private")] {
@@ -126,7 +127,7 @@ fn short_names_form_a_cluster_too() -> Result<()> {
     }
     let network = Network::new()?;
     let [here, there] = network.hosts()?;
-    let _agents = (here.agent(binary()).arguments(&UP).start()?, there.agent(binary()).arguments(&UP).start()?);
+    let _agents = (here.agent(binary()).start()?, there.agent(binary()).start()?);
     let beams = [here.beam("shop").short().spawn()?, there.beam("web").short().elixir().spawn()?];
     for beam in &beams {
         beam.wait_ready()?;

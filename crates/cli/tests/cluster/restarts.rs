@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use metacluster_testbed::{Network, eventually, require};
 
-use crate::support::{NEEDED, SOON, UP, agent_node, binary, full_mesh, sites, states};
+use crate::support::{NEEDED, SOON, agent_node, binary, full_mesh, sites, states};
 
 #[test]
 fn a_killed_agent_comes_back_unnoticed() -> Result<()> {
@@ -17,7 +17,7 @@ fn a_killed_agent_comes_back_unnoticed() -> Result<()> {
     let [first, second] = &mut sites;
     let seen = [first.beam.watch()?, second.beam.watch()?];
     first.agent.kill9()?;
-    first.agent = first.host.agent(binary()).arguments(&UP).start()?;
+    first.agent = first.host.agent(binary()).start()?;
     // The nodes of this host register again with the epmd that came back with the agent.
     let agent = first.host.node_name("metacluster");
     eventually(SOON, "the new agent holds the node again", || {
@@ -65,7 +65,7 @@ fn a_stock_epmd_is_worked_with() -> Result<()> {
     let _epmds = (here.epmd()?, there.epmd()?);
     // One node runs before its agent, the other starts after it.
     let first = here.beam("shop").start()?;
-    let agents = [here.agent(binary()).arguments(&UP).start()?, there.agent(binary()).arguments(&UP).start()?];
+    let agents = [here.agent(binary()).start()?, there.agent(binary()).start()?];
     let second = there.beam("shop").start()?;
     full_mesh(SOON, [&first, &second])?;
     for agent in &agents {
@@ -84,7 +84,7 @@ fn a_stock_epmd_that_dies_takes_no_link_with_it() -> Result<()> {
     let [here, there] = network.hosts()?;
     let mut epmd = here.epmd()?;
     let (first, second) = (here.beam("shop").start()?, there.beam("shop").start()?);
-    let agents = [here.agent(binary()).arguments(&UP).start()?, there.agent(binary()).arguments(&UP).start()?];
+    let agents = [here.agent(binary()).start()?, there.agent(binary()).start()?];
     full_mesh(SOON, [&first, &second])?;
     let seen = [first.watch()?, second.watch()?];
     epmd.kill9()?;
@@ -111,7 +111,7 @@ fn readers_of_events_survive_their_agent() -> Result<()> {
     let agent = agent_node(first);
     first.beam.subscribe(&agent)?;
     first.agent.kill9()?;
-    first.agent = first.host.agent(binary()).arguments(&UP).start()?;
+    first.agent = first.host.agent(binary()).start()?;
     // A process subscribes again, as after any restart of a server, and hears of what comes.
     eventually(SOON, "the agent is there again", || match first.beam.eval(&format!("net_adm:ping('{agent}')")) {
         Ok(answer) if answer == "pong" => Ok(()),

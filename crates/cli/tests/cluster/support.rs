@@ -30,7 +30,7 @@ pub(crate) fn sites<const N: usize>(flags: &str) -> Result<[Site; N]> {
     let mut sites = Vec::new();
     for _ in 0..N {
         let host = network.host()?;
-        let agent = host.agent(binary()).arguments(&UP).start()?;
+        let agent = host.agent(binary()).start()?;
         let beam = host.beam("shop").flags(flags).spawn()?;
         sites.push(Site { beam, agent, host });
     }
@@ -62,4 +62,3 @@ pub(crate) fn states(agent: &Agent) -> Result<Vec<(String, String)>> {
     let nodes = answer["nodes"].as_array().cloned().unwrap_or_default();
     Ok(nodes.iter().map(|node| (text(&node["name"]), text(&node["state"]))).collect())
 }
-pub(crate) const UP: [&str; 3] = ["up", "--topology", "gossip"];
