@@ -8,6 +8,7 @@
 //! - [`handshake`]: version 6 of the distribution handshake, one machine a side.
 //! - [`control`]: the control messages, from and to terms.
 //! - [`frame`]: what follows the handshake: ticks, messages, fragments.
+//! - [`rewrite`]: messages routed and their identifiers replaced, without building terms.
 //!
 //! The source of the formats is OTP's *Distribution Protocol* and *External Term Format* guides, corrected by what
 //! OTP 25 to 29 do.
@@ -16,6 +17,7 @@ pub mod control;
 pub mod epmd;
 pub mod frame;
 pub mod handshake;
+pub mod rewrite;
 pub mod term;
 
 pub use control::Control;

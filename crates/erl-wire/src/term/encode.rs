@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{Atom, BigInteger, Fun, Pid, Port, Reference, Term, VERSION, tag};
 
 /// The largest port number that the older of the two current forms can carry.
-const NEW_PORT_ID_MAX: u64 = (1 << 28) - 1;
+pub(crate) const NEW_PORT_ID_MAX: u64 = (1 << 28) - 1;
 
 /// Appends a term, without the version byte.
 ///

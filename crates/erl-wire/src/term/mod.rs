@@ -16,12 +16,13 @@ mod inflate;
 mod integer;
 mod limits;
 mod order;
-mod tag;
+pub(crate) mod tag;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use bytes::Bytes;
 
+pub(crate) use self::encode::NEW_PORT_ID_MAX;
 pub use self::{
     atom::{Atom, AtomTooLong},
     decode::{DecodeError, decode, decode_external},

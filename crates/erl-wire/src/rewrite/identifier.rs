@@ -1,0 +1,237 @@
+//! Identifiers as they stand in the bytes of a message, and the bytes of those that replace them.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::term::{Atom, NEW_PORT_ID_MAX, Pid, Port, Reference, tag};
+
+/// The text of an atom, where it stands. It has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct AtomView<'a> {
+    text: &'a [u8],
+    latin1: bool,
+}
+
+impl<'a> AtomView<'a> {
+    /// Of a text that is UTF-8, or Latin-1 with `latin1`, and has at most 255 characters.
+    pub(super) fn new(text: &'a [u8], latin1: bool) -> Self {
+        // In Latin-1, a text without characters above ASCII is UTF-8 too.
+        Self { text, latin1: latin1 && !text.is_ascii() }
+    }
+
+    /// The text, unless it came in Latin-1 with characters beyond ASCII, which no current node sends.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&'a str> {
+        if self.latin1 { None } else { std::str::from_utf8(self.text).ok() }
+    }
+
+    /// The bytes of the text; UTF-8 when [`AtomView::as_str`] would give it.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.text
+    }
+
+    /// Whether it is this atom.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        if self.latin1 {
+            self.text.iter().map(|byte| char::from(*byte)).eq(text.chars())
+        } else {
+            self.text == text.as_bytes()
+        }
+    }
+
+    /// An atom of its own.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "no view is made of more characters than an atom may have")]
+    pub fn to_atom(&self) -> Atom {
+        let atom = match self.as_str() {
+            Some(text) => Atom::new(text),
+            None => Atom::new(&self.text.iter().map(|byte| char::from(*byte)).collect::<String>()),
+        };
+        atom.expect("a view is made of at most 255 characters")
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        let (small, large) =
+            if self.latin1 { (tag::SMALL_ATOM, tag::ATOM) } else { (tag::SMALL_ATOM_UTF8, tag::ATOM_UTF8) };
+        if let Ok(length) = u8::try_from(self.text.len()) {
+            out.put_slice(&[small, length]);
+        } else {
+            out.put_u8(large);
+            // 255 characters are at most 1,020 bytes.
+            out.put_u16(self.text.len() as u16);
+        }
+        out.put_slice(self.text);
+    }
+}
+
+impl<'a> From<&'a Atom> for AtomView<'a> {
+    fn from(atom: &'a Atom) -> Self {
+        Self { text: atom.as_str().as_bytes(), latin1: false }
+    }
+}
+
+impl PartialEq for AtomView<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        if self.latin1 == other.latin1 { self.text == other.text } else { self.to_atom() == other.to_atom() }
+    }
+}
+
+impl Eq for AtomView<'_> {}
+
+/// A pid where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PidView<'a> {
+    /// The node that the process runs on.
+    pub node: AtomView<'a>,
+    /// The lower part of the process number.
+    pub id: u32,
+    /// The upper part of the process number.
+    pub serial: u32,
+    /// Which life of the node.
+    pub creation: u32,
+}
+
+/// A port where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortView<'a> {
+    /// The node that the port is open on.
+    pub node: AtomView<'a>,
+    /// The port's number.
+    pub id: u64,
+    /// Which life of the node.
+    pub creation: u32,
+}
+
+/// A reference where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferenceView<'a> {
+    /// The node that made it.
+    pub node: AtomView<'a>,
+    /// Which life of the node.
+    pub creation: u32,
+    /// Its words.
+    pub ids: ReferenceIds,
+}
+
+/// The one to five words of a reference, in the order of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReferenceIds {
+    words: [u32; Reference::IDS_MAX],
+    count: u8,
+}
+
+impl ReferenceIds {
+    /// Those of a reference, which has one to five: what is beyond is left out, as when it is encoded.
+    fn of(reference: &Reference) -> Self {
+        let mut words = [0; Reference::IDS_MAX];
+        let mut count = 0;
+        for (word, id) in words.iter_mut().zip(&reference.ids) {
+            *word = *id;
+            count += 1;
+        }
+        Self { words, count }
+    }
+
+    /// Takes one to five words; `None` when there are fewer or more.
+    #[must_use]
+    pub fn new(ids: &[u32]) -> Option<Self> {
+        let mut words = [0; Reference::IDS_MAX];
+        words.get_mut(..ids.len()).filter(|words| !words.is_empty())?.copy_from_slice(ids);
+        Some(Self { words, count: ids.len() as u8 })
+    }
+
+    /// From the bytes of one to five words.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut words = [0; Reference::IDS_MAX];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u32::from_be_bytes(*bytes);
+        }
+        Self { words, count: (bytes.len() / 4).min(Reference::IDS_MAX) as u8 }
+    }
+
+    /// The words.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u32] {
+        &self.words[..usize::from(self.count)]
+    }
+}
+
+impl PidView<'_> {
+    /// A pid of its own.
+    #[must_use]
+    pub fn to_pid(&self) -> Pid {
+        Pid { node: self.node.to_atom(), id: self.id, serial: self.serial, creation: self.creation }
+    }
+
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        out.put_u8(tag::NEW_PID);
+        self.node.write(out);
+        let mut rest = [0; 12];
+        rest[..4].copy_from_slice(&self.id.to_be_bytes());
+        rest[4..8].copy_from_slice(&self.serial.to_be_bytes());
+        rest[8..].copy_from_slice(&self.creation.to_be_bytes());
+        out.put_slice(&rest);
+    }
+}
+
+impl<'a> From<&'a Pid> for PidView<'a> {
+    fn from(pid: &'a Pid) -> Self {
+        Self { node: (&pid.node).into(), id: pid.id, serial: pid.serial, creation: pid.creation }
+    }
+}
+
+impl PortView<'_> {
+    /// A port of its own.
+    #[must_use]
+    pub fn to_port(&self) -> Port {
+        Port { node: self.node.to_atom(), id: self.id, creation: self.creation }
+    }
+
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        // The older form when the number fits, as nodes do.
+        match u32::try_from(self.id) {
+            Ok(id) if self.id <= NEW_PORT_ID_MAX => {
+                out.put_u8(tag::NEW_PORT);
+                self.node.write(out);
+                out.put_u32(id);
+            }
+            Ok(_) | Err(_) => {
+                out.put_u8(tag::V4_PORT);
+                self.node.write(out);
+                out.put_u64(self.id);
+            }
+        }
+        out.put_u32(self.creation);
+    }
+}
+
+impl<'a> From<&'a Port> for PortView<'a> {
+    fn from(port: &'a Port) -> Self {
+        Self { node: (&port.node).into(), id: port.id, creation: port.creation }
+    }
+}
+
+impl<'a> From<&'a Reference> for ReferenceView<'a> {
+    fn from(reference: &'a Reference) -> Self {
+        let ids = ReferenceIds::of(reference);
+        Self { node: (&reference.node).into(), creation: reference.creation, ids }
+    }
+}
+
+impl ReferenceView<'_> {
+    /// A reference of its own.
+    #[must_use]
+    pub fn to_reference(&self) -> Reference {
+        Reference { node: self.node.to_atom(), creation: self.creation, ids: self.ids.as_slice().to_vec() }
+    }
+
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        out.put_slice(&[tag::NEWER_REFERENCE, 0, self.ids.count]);
+        self.node.write(out);
+        out.put_u32(self.creation);
+        for id in self.ids.as_slice() {
+            out.put_u32(*id);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Terms in, in pieces; the same terms out, with other identifiers.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{
+    RewriteError, RewriteFault, Translate,
+    scan::{Cursor, Stop, scan},
+    token::{self, FunHead, NoToken, Token},
+};
+
+/// What rewriting a message may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RewriteLimits {
+    /// The longest closure, as its first bytes must tell its size: one that is cut is held until it is whole.
+    pub fun_bytes_max: usize,
+    /// How deep closures may nest.
+    pub fun_depth_max: usize,
+    /// How many bytes may be written: names that are longer than those that they replace make a message grow.
+    pub written_bytes_max: u64,
+}
+
+impl Default for RewriteLimits {
+    /// Closures of 16 MiB, 64 deep; 1 GiB written.
+    fn default() -> Self {
+        Self { fun_bytes_max: 16 << 20, fun_depth_max: 64, written_bytes_max: 1 << 30 }
+    }
+}
+
+/// More memory than this is given back when a held closure is through.
+const HELD_BYTES_KEPT: usize = 64 << 10;
+
+/// Rewrites one message after another; one is needed for each that is under way at a time.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use metacluster_erl_wire::{
+///     Atom, Pid, Term,
+///     rewrite::{PidView, PortView, ReferenceView, RewriteLimits, Rewriter, Translate},
+///     term::{self, Limits},
+/// };
+///
+/// struct Rename(Atom);
+///
+/// impl Translate for Rename {
+///     fn pid(&mut self, pid: &PidView<'_>) -> Option<PidView<'_>> {
+///         pid.node.is("shop@east").then_some(PidView { node: (&self.0).into(), ..*pid })
+///     }
+///     fn port(&mut self, _: &PortView<'_>) -> Option<PortView<'_>> {
+///         None
+///     }
+///     fn reference(&mut self, _: &ReferenceView<'_>) -> Option<ReferenceView<'_>> {
+///         None
+///     }
+/// }
+///
+/// let pid = |node| Pid { node: Atom::from_static(node), id: 7, serial: 0, creation: 3 };
+/// let message = |node| Term::tuple([Term::atom("hello"), Term::Pid(pid(node))]);
+/// let mut payload = BytesMut::new();
+/// term::encode(&message("shop@east"), &mut payload);
+///
+/// let mut rewriter = Rewriter::new(RewriteLimits::default());
+/// let mut out = BytesMut::new();
+/// rewriter.start(1);
+/// for piece in payload.chunks(10) {
+///     rewriter.feed(piece, &mut Rename(Atom::from_static("gateway@west")), &mut out)?;
+/// }
+/// rewriter.finish()?;
+/// assert_eq!(term::decode(&out, &Limits::default()).map(|(term, _)| term), Ok(message("gateway@west")));
+/// # Ok::<(), metacluster_erl_wire::rewrite::RewriteError>(())
+/// ```
+#[derive(Debug)]
+pub struct Rewriter {
+    limits: RewriteLimits,
+    /// How many terms are still to come, those inside containers that have begun included.
+    awaited: u64,
+    /// How many bytes of the token that the last piece ended in are still to come.
+    skip: usize,
+    /// A token, or a closure, of which more must be there before anything can be made of it.
+    cut: Vec<u8>,
+    /// The closures around the next token, all of whose bytes are in the input.
+    funs: Vec<OpenFun>,
+    /// Bytes read and written, of this message.
+    read: u64,
+    written: u64,
+}
+
+/// A closure whose terms are being walked.
+#[derive(Debug)]
+struct OpenFun {
+    /// What its size field says, and where that will stand in the output.
+    size: usize,
+    size_at: usize,
+    /// The end of what is around it, and how many terms must be awaited there.
+    outer_limit: usize,
+    outer_floor: u64,
+}
+
+impl Rewriter {
+    /// With nothing under way.
+    #[must_use]
+    pub fn new(limits: RewriteLimits) -> Self {
+        Self { limits, awaited: 0, skip: 0, cut: Vec::new(), funs: Vec::new(), read: 0, written: 0 }
+    }
+
+    /// Forgets what was under way and starts with so many terms in a row, without version bytes: one for a payload, two
+    /// for a control message and its payload.
+    pub fn start(&mut self, terms: u32) {
+        self.awaited = terms.into();
+        self.skip = 0;
+        self.clear_cut();
+        self.funs.clear();
+        (self.read, self.written) = (0, 0);
+    }
+
+    /// Takes the next bytes and appends what they become to `out`: all of it, but for a token that is cut and a closure
+    /// that is not whole.
+    ///
+    /// # Errors
+    /// When the bytes are no terms, or the terms go beyond a limit. What has been appended is then of no use; another
+    /// message can be started.
+    #[inline]
+    pub fn feed(
+        &mut self,
+        piece: &[u8],
+        translate: &mut impl Translate,
+        out: &mut BytesMut,
+    ) -> Result<(), RewriteError> {
+        let mut rest = piece;
+        if self.skip > 0 || !self.cut.is_empty() {
+            rest = self.resume(piece, translate, out)?;
+        }
+        if rest.is_empty() { Ok(()) } else { self.walk(rest, translate, out) }
+    }
+
+    /// Whether all terms have come, and been written.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.awaited == 0 && self.skip == 0 && self.cut.is_empty()
+    }
+
+    /// Ends the message.
+    ///
+    /// # Errors
+    /// When some of it is missing.
+    pub fn finish(&mut self) -> Result<(), RewriteError> {
+        if self.is_complete() { Ok(()) } else { Err(self.error(0, RewriteFault::Truncated)) }
+    }
+
+    /// Rewrites a message that is there as a whole: start, one piece, finish.
+    ///
+    /// # Errors
+    /// As [`Rewriter::feed`] and [`Rewriter::finish`].
+    pub fn rewrite(
+        &mut self,
+        terms: u32,
+        bytes: &[u8],
+        translate: &mut impl Translate,
+        out: &mut BytesMut,
+    ) -> Result<(), RewriteError> {
+        self.start(terms);
+        self.feed(bytes, translate, out)?;
+        self.finish()
+    }
+
+    /// How many bytes are held because they are not whole: for who bounds all messages of a peer together.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.cut.len()
+    }
+
+    /// Goes on where the last piece ended, and gives what is left of this one.
+    fn resume<'p>(
+        &mut self,
+        piece: &'p [u8],
+        translate: &mut impl Translate,
+        out: &mut BytesMut,
+    ) -> Result<&'p [u8], RewriteError> {
+        let mut rest = self.skip_bytes(piece, out)?;
+        if self.cut.is_empty() {
+            return Ok(rest);
+        }
+        loop {
+            let needed = match token::needed(&self.cut, self.limits.fun_bytes_max) {
+                Ok(needed) => needed,
+                Err(fault) => return Err(self.error(0, fault)),
+            };
+            let Some(missing) = needed.checked_sub(self.cut.len()).filter(|missing| *missing > 0) else { break };
+            let (taken, left) = rest.split_at(missing.min(rest.len()));
+            self.cut.extend_from_slice(taken);
+            rest = left;
+            if taken.len() < missing {
+                return Ok(rest);
+            }
+        }
+        // Exactly one token, or a whole closure.
+        let token = std::mem::take(&mut self.cut);
+        let walked = self.walk(&token, translate, out);
+        self.cut = token;
+        self.clear_cut();
+        walked?;
+        self.skip_bytes(rest, out)
+    }
+
+    /// Copies what the token that has begun still counts.
+    fn skip_bytes<'p>(&mut self, piece: &'p [u8], out: &mut BytesMut) -> Result<&'p [u8], RewriteError> {
+        let (taken, rest) = piece.split_at(self.skip.min(piece.len()));
+        self.append(taken, out)?;
+        self.skip -= taken.len();
+        self.read += taken.len() as u64;
+        Ok(rest)
+    }
+
+    fn walk(&mut self, input: &[u8], translate: &mut impl Translate, out: &mut BytesMut) -> Result<(), RewriteError> {
+        let mut cursor = Cursor { at: 0, awaited: self.awaited };
+        // Up to here the input is written, or not to be written.
+        let mut copied = 0;
+        // The end of the innermost closure, and how many terms are awaited behind it.
+        let (mut limit, mut floor) = (input.len(), 0);
+        loop {
+            let region = &input[..limit];
+            let stop = scan(region, &mut cursor, floor);
+            match stop {
+                Stop::Special => {}
+                Stop::Done => match self.funs.pop() {
+                    None if cursor.at < limit => return Err(self.error(cursor.at, RewriteFault::Trailing)),
+                    None => break,
+                    Some(fun) => {
+                        if cursor.at != limit {
+                            return Err(self.error(cursor.at, RewriteFault::Malformed("fun")));
+                        }
+                        copied = self.close(&fun, input, copied, limit, out)?;
+                        (limit, floor) = (fun.outer_limit, fun.outer_floor);
+                        continue;
+                    }
+                },
+                Stop::End if self.funs.is_empty() => break,
+                Stop::Cut if self.funs.is_empty() => {
+                    self.cut.extend_from_slice(&region[cursor.at..]);
+                    limit = cursor.at;
+                    break;
+                }
+                Stop::End | Stop::Cut => return Err(self.error(cursor.at, RewriteFault::Malformed("fun"))),
+            }
+            let start = cursor.at;
+            let size = match token::read(&region[start..], self.limits.fun_bytes_max) {
+                Ok(Token::Pid(pid, size)) => {
+                    if let Some(other) = translate.pid(&pid) {
+                        self.append(&input[copied..start], out)?;
+                        let before = out.len();
+                        other.write(out);
+                        self.count_written(out.len() - before)?;
+                        copied = start + size;
+                    }
+                    size
+                }
+                Ok(Token::Reference(reference, size)) => {
+                    if let Some(other) = translate.reference(&reference) {
+                        self.append(&input[copied..start], out)?;
+                        let before = out.len();
+                        other.write(out);
+                        self.count_written(out.len() - before)?;
+                        copied = start + size;
+                    }
+                    size
+                }
+                Ok(Token::Port(port, size)) => {
+                    if let Some(other) = translate.port(&port) {
+                        self.append(&input[copied..start], out)?;
+                        let before = out.len();
+                        other.write(out);
+                        self.count_written(out.len() - before)?;
+                        copied = start + size;
+                    }
+                    size
+                }
+                Ok(Token::Leaf(size)) => size,
+                Ok(Token::Fun(head)) => {
+                    let size_at = start + 1;
+                    self.append(&input[copied..size_at], out)?;
+                    copied = size_at;
+                    self.open(&head, start, out.len(), (limit, floor))?;
+                    floor = cursor.awaited - 1;
+                    limit = start + head.size;
+                    // The creator and the free variables, in the place of the closure itself.
+                    cursor = Cursor { at: start + head.creator_at, awaited: floor + 1 + u64::from(head.free) };
+                    continue;
+                }
+                Err(NoToken::Needs(_)) if self.funs.is_empty() => {
+                    self.cut.extend_from_slice(&region[start..]);
+                    limit = start;
+                    break;
+                }
+                Err(NoToken::Needs(_)) => return Err(self.error(start, RewriteFault::Malformed("fun"))),
+                Err(NoToken::Bad(fault)) => return Err(self.error(start, fault)),
+            };
+            cursor = Cursor { at: start.saturating_add(size), awaited: cursor.awaited - 1 };
+        }
+        self.append(&input[copied..limit], out)?;
+        self.skip = cursor.at.saturating_sub(limit);
+        self.awaited = cursor.awaited;
+        self.read += limit as u64;
+        Ok(())
+    }
+
+    #[cold]
+    fn open(
+        &mut self,
+        head: &FunHead,
+        at: usize,
+        size_at: usize,
+        (outer_limit, outer_floor): (usize, u64),
+    ) -> Result<(), RewriteError> {
+        if self.funs.len() >= self.limits.fun_depth_max {
+            return Err(self.error(at, RewriteFault::FunTooDeep(self.limits.fun_depth_max)));
+        }
+        self.funs.push(OpenFun { size: head.size - 1, size_at, outer_limit, outer_floor });
+        Ok(())
+    }
+
+    /// Writes the size that a closure has now, if it has changed, and says up to where the input is written.
+    #[cold]
+    fn close(
+        &mut self,
+        fun: &OpenFun,
+        input: &[u8],
+        copied: usize,
+        end: usize,
+        out: &mut BytesMut,
+    ) -> Result<usize, RewriteError> {
+        if out.len() - fun.size_at + (end - copied) == fun.size {
+            return Ok(copied);
+        }
+        self.append(&input[copied..end], out)?;
+        let size = out.len() - fun.size_at;
+        if size >= self.limits.fun_bytes_max {
+            return Err(self.error(end, RewriteFault::FunTooLarge(self.limits.fun_bytes_max)));
+        }
+        let Ok(size) = u32::try_from(size) else { return Err(self.error(end, RewriteFault::Malformed("fun"))) };
+        out[fun.size_at..fun.size_at + 4].copy_from_slice(&size.to_be_bytes());
+        Ok(end)
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), RewriteError> {
+        out.put_slice(bytes);
+        self.count_written(bytes.len())
+    }
+
+    #[inline]
+    fn count_written(&mut self, bytes: usize) -> Result<(), RewriteError> {
+        self.written += bytes as u64;
+        if self.written > self.limits.written_bytes_max {
+            return Err(self.error(0, RewriteFault::TooLong(self.limits.written_bytes_max)));
+        }
+        Ok(())
+    }
+
+    fn clear_cut(&mut self) {
+        self.cut.clear();
+        self.cut.shrink_to(HELD_BYTES_KEPT);
+    }
+
+    #[cold]
+    fn error(&self, at: usize, fault: RewriteFault) -> RewriteError {
+        RewriteError { at: self.read + at as u64, fault }
+    }
+}
