@@ -53,12 +53,12 @@ mod tests {
 
     #[test]
     fn a_path_and_an_abstract_name_both_get_the_datagram() {
-        let path = std::env::temp_dir().join(format!("metacluster-notify-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
         let listener = UnixDatagram::bind(&path).expect("a socket");
         send_to(&path.clone().into_os_string(), "READY=1\n").expect("sent");
         let mut buffer = [0; 32];
         let size = listener.recv(&mut buffer).expect("a datagram");
-        std::fs::remove_file(&path).expect("removed");
         assert_eq!(&buffer[..size], b"READY=1\n");
     }
 

@@ -173,7 +173,7 @@ fn path(value: &Path) -> String {
 mod tests {
     use super::*;
 
-    pub(super) fn ground() -> Ground {
+    fn ground() -> Ground {
         Ground {
             folder: PathBuf::from("/tmp/demo \"x\""),
             epmd_port: 5000,
@@ -204,10 +204,9 @@ mod tests {
 
     #[test]
     fn every_configuration_is_one_that_the_agent_takes() {
-        let folder = std::env::temp_dir().join(format!("metacluster-plan-{}", std::process::id()));
-        let ground = Ground { folder: folder.clone(), ..ground() };
+        let folder = tempfile::tempdir().expect("a folder");
+        let ground = Ground { folder: folder.path().to_owned(), ..ground() };
         let plan = Plan::new(&ground, 3, 6);
-        std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(ground.cookie_file(), "demo").expect("a cookie");
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o400);
         std::fs::set_permissions(ground.cookie_file(), permissions).expect("permissions");
@@ -220,6 +219,5 @@ mod tests {
                 panic!("{faults}");
             }
         }
-        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }
