@@ -105,7 +105,7 @@ impl Keeper {
         let mut names = server.watch();
         loop {
             let now: BTreeMap<String, u16> =
-                names.borrow_and_update().iter().map(|(name, entry)| (name.clone(), entry.port)).collect();
+                names.borrow_and_update().iter().map(|(name, entry)| (name.to_owned(), entry.port)).collect();
             self.publish(now);
             if names.changed().await.is_err() {
                 warn!("epmd: our server ended; taking it up again");

@@ -16,8 +16,8 @@ use super::error::EpmdError;
 /// The time for one question, from the dial to the whole answer.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest answer that is read: some 30,000 names.
-const REPLY_BYTES_MAX: usize = 1 << 20;
+/// The longest answer that is read: some 250,000 names.
+const REPLY_BYTES_MAX: usize = 8 << 20;
 
 /// Who is registered: names without their host, and their ports.
 ///

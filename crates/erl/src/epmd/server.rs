@@ -2,52 +2,84 @@
 //!
 //! A registration lives with its connection. Subscribers ([`Server::watch`]) learn of it before the node gets its
 //! answer. Where the guide is silent it does as `epmd_srv.c` of OTP does: one request a connection, silence for what it
-//! does not understand, a name twice refused with result 1, only this host may register. `KILL` and `STOP` are refused
-//! unless [`ServerOptions::relaxed`].
+//! does not understand, a name twice refused with result 1, only this host may register, the newest name first in a
+//! listing. `KILL` and `STOP` are refused unless [`ServerOptions`] allow them.
+//!
+//! It differs from stock epmd where that one is weak: no bound near 1,000 nodes, a bound for each other host, networks
+//! that may ask, nobody who can hold it up (stock epmd waits for each writer), no name without a character, and an end
+//! for the connection of a node that was refused and does not leave.
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use metacluster_erl_wire::epmd::{DumpReply, Registration};
-use socket2::{Domain, Protocol, Socket, Type};
+use metacluster_erl_wire::epmd::Registration;
 use tokio::{
-    net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
 };
 
 use super::{
-    connection::{is_local, serve},
+    accept::Acceptor,
     error::BindError,
-    table::{Names, Table, Taken, Token},
+    gate::Gate,
+    listen::{descriptors_max, listen},
+    names::{Entry, Names},
+    network::Network,
+    table::{Table, Taken},
 };
 
-/// The wait after an `accept` that failed, most likely for lack of descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Descriptors that are left to the rest of the process.
+const DESCRIPTORS_SPARED: usize = 64;
 
 /// How an epmd is to be.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Where to listen. A port of 0 takes a free one, and after it those that follow take the same.
     pub addresses: Vec<SocketAddr>,
-    /// The time that a connection has for its request. Default 60 s.
+    /// The longest silence in a request or an answer; the whole takes at most ten times that. Default 60 s.
     pub packet_timeout: Duration,
     /// Open connections, registered nodes included; past that a new one is closed at once. Other hosts have a quarter
-    /// of them at most. Default 16,384.
+    /// of them at most. Default 65,536, and never more than the limit of descriptors leaves
+    /// ([`raise_descriptor_limit`](super::raise_descriptor_limit)).
     pub connections_max: usize,
-    /// Whether `KILL` and `STOP` do what they say. Default false.
+    /// Open connections of one other host; past that a new one is closed at once. Default 256.
+    pub connections_per_source_max: usize,
+    /// The networks of other hosts that may ask who is registered; everybody when empty, as with stock epmd. This host
+    /// always may. Others are closed without an answer.
+    pub allow: Vec<Network>,
+    /// Whether `STOP` does what it says, and `KILL` even with nodes registered. Default false.
     pub relaxed: bool,
+    /// Whether `KILL` does what it says when no node is registered, as with stock epmd. Default false.
+    pub killable: bool,
+    /// Names whose creation is remembered after they went, beyond those that went at once. Default 1,000.
+    pub remembered_max: usize,
+    /// A pause before each connection is accepted, to play a busy server. Default none.
+    pub delay_accept: Duration,
+    /// A pause before each write, to play a busy server. Default none.
+    pub delay_write: Duration,
 }
 
 impl ServerOptions {
     /// Listens on these addresses.
     #[must_use]
     pub fn new(addresses: Vec<SocketAddr>) -> Self {
-        Self { addresses, packet_timeout: Duration::from_secs(60), connections_max: 16_384, relaxed: false }
+        Self {
+            addresses,
+            packet_timeout: Duration::from_secs(60),
+            connections_max: 65_536,
+            connections_per_source_max: 256,
+            allow: Vec::new(),
+            relaxed: false,
+            killable: false,
+            remembered_max: 1_000,
+            delay_accept: Duration::ZERO,
+            delay_write: Duration::ZERO,
+        }
     }
 
     /// Listens on every address of the host, IPv4 and IPv6.
@@ -80,24 +112,43 @@ impl Server {
     /// When an address cannot be listened on; the error says which one and why.
     pub async fn bind(options: ServerOptions) -> Result<Self, BindError> {
         let listeners = listen(&options.addresses)?;
-        let addresses = listeners.iter().map(|(address, _)| *address).collect();
-        let (names, _) = watch::channel(Names::default());
-        let (killed, _) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            table: Mutex::default(),
-            names,
-            killed,
-            packet_timeout: options.packet_timeout,
-            relaxed: options.relaxed,
-        });
-        let everyone = Arc::new(Semaphore::new(options.connections_max));
-        let others = Arc::new(Semaphore::new(options.connections_max / 4));
-        let mut tasks = JoinSet::new();
-        for (address, listener) in listeners {
-            let (shared, everyone, others) = (Arc::clone(&shared), Arc::clone(&everyone), Arc::clone(&others));
-            tasks.spawn(accept(shared, address, listener, everyone, others));
+        Self::serve(listeners, options).await
+    }
+
+    /// Serves sockets that listen already, such as those of systemd. [`ServerOptions::addresses`] is not looked at.
+    ///
+    /// # Errors
+    /// When there is none, or one of them is no socket that listens.
+    pub async fn serve(listeners: Vec<TcpListener>, options: ServerOptions) -> Result<Self, BindError> {
+        let mut addresses = Vec::new();
+        let mut sockets = Vec::new();
+        for listener in listeners {
+            let unusable = |error: io::Error| BindError::Unusable((Ipv4Addr::UNSPECIFIED, 0).into(), error.to_string());
+            let address = listener.local_addr().map_err(unusable)?;
+            let failed = |error: io::Error| BindError::from_io(address, &error);
+            listener.set_nonblocking(true).map_err(failed)?;
+            sockets.push((address, watched(listener).map_err(failed)?));
+            addresses.push(address);
         }
-        // Lets the accept tasks run, so that what connects right after this is served.
+        if addresses.is_empty() {
+            return Err(BindError::NoAddress);
+        }
+        let descriptors = descriptors_max().saturating_sub(DESCRIPTORS_SPARED).max(1);
+        let gate = Gate::new(options.connections_max.min(descriptors), options.connections_per_source_max);
+        let shared = Arc::new(Shared {
+            table: Mutex::new(Table::new(options.remembered_max)),
+            names: watch::Sender::new(Names::default()),
+            closing: watch::Sender::new(false),
+            listening: watch::Sender::new(sockets.len()),
+            killed: watch::Sender::new(false),
+            options,
+        });
+        let mut tasks = JoinSet::new();
+        for (address, listener) in sockets {
+            let acceptor = Acceptor::new(Arc::clone(&shared), Arc::clone(&gate), address);
+            tasks.spawn(acceptor.run(listener));
+        }
+        // Lets the acceptors run, so that what connects right after this is served.
         tokio::task::yield_now().await;
         Ok(Self { addresses, shared, tasks })
     }
@@ -111,16 +162,17 @@ impl Server {
     /// Who is registered now.
     #[must_use]
     pub fn names(&self) -> Names {
-        self.shared.names()
+        self.shared.table().names().clone()
     }
 
     /// Follows who is registered. A change is there before the node that made it has its answer.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Names> {
-        self.shared.watch()
+        self.shared.names.subscribe()
     }
 
-    /// Waits until a `KILL` was obeyed, which only a relaxed epmd does. Then the caller should shut down.
+    /// Waits until a `KILL` was obeyed ([`ServerOptions::killable`], [`ServerOptions::relaxed`]). Then the port is free
+    /// already, and the caller should shut down.
     pub async fn killed(&self) {
         let mut killed = self.shared.killed.subscribe();
         // The sender lives in `self`.
@@ -133,63 +185,80 @@ impl Server {
     }
 }
 
+#[expect(deprecated, reason = "the descriptor of a listener of std never changes, which is what its successor asks")]
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
 /// What the connections of one server share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(super) struct Shared {
+    pub(super) options: ServerOptions,
     table: Mutex<Table>,
     names: watch::Sender<Names>,
+    /// Whether the acceptors have to close their sockets.
+    pub(super) closing: watch::Sender<bool>,
+    /// How many acceptors have not.
+    pub(super) listening: watch::Sender<usize>,
     killed: watch::Sender<bool>,
-    packet_timeout: Duration,
-    relaxed: bool,
 }
 
 impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn names(&self) -> Names {
-        self.table().names()
-    }
-
-    pub(crate) fn watch(&self) -> watch::Receiver<Names> {
-        self.names.subscribe()
-    }
-
-    pub(crate) fn token(&self, name: &str) -> Option<Token> {
-        self.table().token(name)
-    }
-
-    pub(crate) fn dump(&self, own_port: u32) -> DumpReply {
-        self.table().dump(own_port)
-    }
-
-    pub(crate) fn register(&self, registration: Registration, descriptor: i32) -> Result<(Token, u32), Taken> {
+    pub(super) fn register(&self, registration: Registration, descriptor: i32) -> Result<Arc<Entry>, Taken> {
         let mut table = self.table();
-        let registered = table.register(registration, seed(), descriptor)?;
-        // Under the lock, so that subscribers see the changes in their order.
-        self.names.send_replace(table.names());
-        Ok(registered)
+        let entry = table.register(registration, seed(), descriptor)?;
+        self.publish(&table);
+        Ok(entry)
     }
 
-    pub(crate) fn unregister(&self, name: &str, token: Token) -> bool {
+    /// Notes the task that holds the connection of a registration, or ends it if the registration has ended.
+    pub(super) fn hold(&self, entry: &Entry, holder: AbortHandle) {
+        let ends = holder.clone();
+        if !self.table().hold(entry, holder) {
+            ends.abort();
+        }
+    }
+
+    pub(super) fn unregister(&self, entry: &Entry) -> bool {
         let mut table = self.table();
-        let was = table.unregister(name, token);
+        let was = table.unregister(entry);
         if was {
-            self.names.send_replace(table.names());
+            self.publish(&table);
         }
         was
     }
 
-    pub(crate) fn packet_timeout(&self) -> Duration {
-        self.packet_timeout
+    pub(super) fn stop(&self, name: &str) -> bool {
+        let mut table = self.table();
+        let was = table.stop(name);
+        if was {
+            self.publish(&table);
+        }
+        was
     }
 
-    pub(crate) fn is_relaxed(&self) -> bool {
-        self.relaxed
+    /// Tells subscribers. Under the lock of the table, so that they see the changes in their order.
+    fn publish(&self, table: &Table) {
+        self.names.send_replace(table.names().clone());
     }
 
-    pub(crate) fn kill(&self) {
+    pub(super) fn may_be_killed(&self) -> bool {
+        self.options.relaxed || (self.options.killable && self.table().names().is_empty())
+    }
+
+    /// Frees the port; what is connected stays so.
+    pub(super) async fn close_listeners(&self) {
+        self.closing.send_replace(true);
+        let mut listening = self.listening.subscribe();
+        // The sender lives in `self`.
+        drop(listening.wait_for(|listening| *listening == 0).await);
+    }
+
+    pub(super) fn say_killed(&self) {
         self.killed.send_replace(true);
     }
 }
@@ -198,87 +267,4 @@ impl Shared {
 fn seed() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_secs() as u32
-}
-
-async fn accept(
-    shared: Arc<Shared>,
-    own: SocketAddr,
-    listener: TcpListener,
-    everyone: Arc<Semaphore>,
-    others: Arc<Semaphore>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let local = stream.local_addr().is_ok_and(|own| is_local(peer, own));
-                    if let Some(permits) = permits(local, &everyone, &others) {
-                        let shared = Arc::clone(&shared);
-                        connections.spawn(async move {
-                            serve(shared, stream, local).await;
-                            drop(permits);
-                        });
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, address = %own, "epmd cannot accept");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-fn permits(
-    local: bool,
-    everyone: &Arc<Semaphore>,
-    others: &Arc<Semaphore>,
-) -> Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)> {
-    let other = if local { None } else { Some(Arc::clone(others).try_acquire_owned().ok()?) };
-    Some((Arc::clone(everyone).try_acquire_owned().ok()?, other))
-}
-
-fn listen(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, BindError> {
-    let mut listeners: Vec<(SocketAddr, TcpListener)> = Vec::new();
-    let mut absent = None;
-    for &(mut address) in addresses {
-        if let (0, Some((first, _))) = (address.port(), listeners.first()) {
-            address.set_port(first.port());
-        }
-        match listener(address) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if is_without_ipv6(address, &error) => absent = Some(BindError::from_io(address, &error)),
-            Err(error) => return Err(BindError::from_io(address, &error)),
-        }
-    }
-    if listeners.is_empty() { Err(absent.unwrap_or(BindError::NoAddress)) } else { Ok(listeners) }
-}
-
-/// Whether the address cannot be had because the host has no IPv6 at all.
-fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
-    let IpAddr::V6(ip) = address.ip() else { return false };
-    (ip.is_unspecified() || ip.is_loopback())
-        && (error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(AFNOSUPPORT))
-}
-
-/// `EAFNOSUPPORT`, which has no [`io::ErrorKind`].
-#[cfg(target_os = "linux")]
-const AFNOSUPPORT: i32 = 97;
-#[cfg(not(target_os = "linux"))]
-const AFNOSUPPORT: i32 = 47;
-
-fn listener(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // A restart must not wait for the connections of the last run to time out.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    Ok((listener.local_addr()?, listener))
 }

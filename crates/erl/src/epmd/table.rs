@@ -1,53 +1,85 @@
 //! Who is registered: the rules of names and creations, without a socket.
 //!
 //! A name is active for as long as the connection that registered it. After that its creation is remembered, so that
-//! its next life gets the next number: that tells the pids of two lives apart. At most [`REMEMBERED_MAX`] names are
-//! remembered, as in stock epmd. Follows `erts/epmd/src/epmd_srv.c` of OTP.
+//! its next life gets the next number: that tells the pids of two lives apart. What goes at once is remembered at
+//! once; beyond a bound each new name pushes out the one that went first, as in stock epmd.
+//! Follows `erts/epmd/src/epmd_srv.c` of OTP, but for one thing: a name that was forgotten never comes back with a
+//! creation that it had.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use metacluster_erl_wire::epmd::{DumpReply, NameEntry, Registration};
+use metacluster_erl_wire::epmd::Registration;
+use tokio::task::AbortHandle;
 
-/// Names whose creation is remembered after they went.
-pub(crate) const REMEMBERED_MAX: usize = 1_000;
+use super::names::{ByName, Entry, Names};
 
-/// The names that are active now.
-pub type Names = Arc<BTreeMap<String, Registration>>;
-
-/// What tells one registration from a later one of the same name.
+/// What a listing shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token(u64);
+pub(crate) enum Listing {
+    /// `NAMES`: who is registered.
+    Names,
+    /// `DUMP`: the same with more detail, and who was.
+    Dump,
+}
 
-/// What of a registration only a dump shows.
+/// How far a listing has come. Names that stay registered while it is read are shown once; those that come are not,
+/// and those that go may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    token: Token,
-    creation: u32,
-    port: u16,
-    descriptor: i32,
+pub(crate) enum Cursor {
+    /// The active names below this serial are to come.
+    Active(u64),
+    /// The remembered names from this place on are to come.
+    Remembered(u64),
+}
+
+impl Cursor {
+    pub(crate) const START: Self = Self::Active(u64::MAX);
 }
 
 /// Another connection holds the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Taken;
 
+/// An active registration, in the order of registration.
+#[derive(Debug)]
+struct Active {
+    entry: Arc<Entry>,
+    /// Ends the task that holds the connection.
+    holder: Option<AbortHandle>,
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
-    active: Names,
-    held: BTreeMap<String, Held>,
-    remembered: BTreeMap<String, Held>,
-    order: VecDeque<String>,
-    registered: u64,
+    names: Names,
+    active: BTreeMap<u64, Active>,
+    remembered: BTreeMap<u64, Arc<Entry>>,
+    /// The names that are remembered, and their places.
+    places: BTreeMap<ByName, u64>,
+    /// How many names may be remembered before a new one pushes one out.
+    remembered_max: usize,
+    /// The highest creation of a name that was pushed out.
+    forgotten: u32,
+    /// Counts registrations and what is remembered.
+    serial: u64,
 }
 
 impl Table {
-    /// What is active now; a shared, immutable map.
-    pub(crate) fn names(&self) -> Names {
-        Arc::clone(&self.active)
+    pub(crate) fn new(remembered_max: usize) -> Self {
+        Self {
+            names: Names::default(),
+            active: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            places: BTreeMap::new(),
+            remembered_max,
+            forgotten: 0,
+            serial: 0,
+        }
+    }
+
+    /// What is active now.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Registers a name that the codec has found good. `seed` is the creation of a name that was never seen,
@@ -57,56 +89,117 @@ impl Table {
         registration: Registration,
         seed: u32,
         descriptor: i32,
-    ) -> Result<(Token, u32), Taken> {
-        let name = registration.name.clone();
-        if self.held.contains_key(&name) {
+    ) -> Result<Arc<Entry>, Taken> {
+        if self.names.contains_key(&registration.name) {
             return Err(Taken);
         }
-        let creation = match self.remembered.remove(&name) {
-            Some(last) => {
-                self.order.retain(|other| *other != name);
-                next(last.creation)
+        let creation = match self.places.remove(registration.name.as_str()) {
+            Some(place) => {
+                let last = self.remembered.remove(&place);
+                next(last.map_or(self.forgotten, |last| last.creation))
             }
-            None => seed.max(4),
+            None => {
+                if self.remembered.len() > self.remembered_max {
+                    self.forget();
+                }
+                seed.max(next(self.forgotten))
+            }
         };
-        self.registered += 1;
-        let token = Token(self.registered);
-        self.held.insert(name.clone(), Held { token, creation, port: registration.port, descriptor });
-        Arc::make_mut(&mut self.active).insert(name, registration);
-        Ok((token, creation))
+        self.serial += 1;
+        let entry = Arc::new(Entry { registration, serial: self.serial, creation, descriptor });
+        self.active.insert(entry.serial, Active { entry: Arc::clone(&entry), holder: None });
+        self.names.insert(Arc::clone(&entry));
+        Ok(entry)
+    }
+
+    /// Forgets the name that went first.
+    fn forget(&mut self) {
+        if let Some((_, oldest)) = self.remembered.pop_first() {
+            self.forgotten = self.forgotten.max(oldest.creation);
+            self.places.remove(oldest.name());
+        }
+    }
+
+    /// Notes the task that holds the connection of a registration; false if that has ended already.
+    pub(crate) fn hold(&mut self, entry: &Entry, holder: AbortHandle) -> bool {
+        match self.active.get_mut(&entry.serial) {
+            Some(active) => {
+                active.holder = Some(holder);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Ends a registration; false if it had ended before.
-    pub(crate) fn unregister(&mut self, name: &str, token: Token) -> bool {
-        if self.held.get(name).is_none_or(|held| held.token != token) {
-            return false;
-        }
-        let Some(held) = self.held.remove(name) else { return false };
-        Arc::make_mut(&mut self.active).remove(name);
-        if self.order.len() == REMEMBERED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.remembered.remove(&oldest);
-        }
-        self.order.push_back(name.to_owned());
-        self.remembered.insert(name.to_owned(), held);
+    pub(crate) fn unregister(&mut self, entry: &Entry) -> bool {
+        let Some(Active { entry, holder: _ }) = self.active.remove(&entry.serial) else { return false };
+        self.names.remove(entry.name());
+        self.serial += 1;
+        self.places.insert(ByName(Arc::clone(&entry)), self.serial);
+        self.remembered.insert(self.serial, entry);
         true
     }
 
-    /// The token of a name that is active.
-    pub(crate) fn token(&self, name: &str) -> Option<Token> {
-        self.held.get(name).map(|held| held.token)
+    /// Ends the registration of a name and the task that holds it; false if there is none.
+    pub(crate) fn stop(&mut self, name: &str) -> bool {
+        let Some(entry) = self.names.entry(name).map(Arc::clone) else { return false };
+        if let Some(holder) = self.active.get(&entry.serial).and_then(|active| active.holder.as_ref()) {
+            holder.abort();
+        }
+        self.unregister(&entry)
     }
 
-    /// What a dump shows: who is active and who was, each with its descriptor.
-    pub(crate) fn dump(&self, port: u32) -> DumpReply {
-        let line =
-            |(name, held): (&String, &Held)| (NameEntry { name: name.clone(), port: held.port }, held.descriptor);
-        DumpReply {
-            port,
-            active: self.held.iter().map(line).collect(),
-            unused: self.remembered.iter().map(line).collect(),
+    /// Appends lines of a listing until `out` has `bytes` or more; gives where to go on, or nothing at the end.
+    pub(crate) fn list(&self, listing: Listing, cursor: Cursor, bytes: usize, out: &mut String) -> Option<Cursor> {
+        let mut from = 0;
+        match cursor {
+            Cursor::Active(below) => {
+                for (serial, Active { entry, .. }) in self.active.range(..below).rev() {
+                    if out.len() >= bytes {
+                        return Some(Cursor::Active(serial + 1));
+                    }
+                    let (name, port, descriptor) = (entry.name(), entry.registration.port, entry.descriptor);
+                    let written = match listing {
+                        Listing::Names => writeln!(out, "name {name} at port {port}"),
+                        Listing::Dump => {
+                            write!(out, "active name     <{name}> at port {port}, fd = {descriptor}\n\0")
+                        }
+                    };
+                    written.expect("a string takes all");
+                }
+            }
+            Cursor::Remembered(place) => from = place,
         }
+        if listing == Listing::Names {
+            return None;
+        }
+        for (place, entry) in self.remembered.range(from..) {
+            if out.len() >= bytes {
+                return Some(Cursor::Remembered(*place));
+            }
+            let (name, port, descriptor) = (entry.name(), entry.registration.port, entry.descriptor);
+            write!(out, "old/unused name <{name}>, port = {port}, fd = {descriptor} \n\0").expect("a string takes all");
+        }
+        None
+    }
+
+    /// Names that went and are remembered, in the order in which they went.
+    #[cfg(test)]
+    fn remembered(&self) -> Vec<&str> {
+        self.remembered.values().map(|entry| entry.name()).collect()
+    }
+
+    /// Checks that the indices agree.
+    #[cfg(test)]
+    fn check(&self) {
+        assert_eq!(self.names.len(), self.active.len());
+        for Active { entry, .. } in self.active.values() {
+            assert!(self.names.entry(entry.name()).is_some_and(|named| Arc::ptr_eq(named, entry)));
+        }
+        let places: std::collections::BTreeSet<_> =
+            self.places.iter().map(|(ByName(entry), place)| (*place, entry.name())).collect();
+        assert!(places.iter().copied().eq(self.remembered.iter().map(|(place, entry)| (*place, entry.name()))));
     }
 }
 
@@ -116,57 +209,4 @@ fn next(last: u32) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use metacluster_erl_wire::epmd::NodeType;
-
-    use super::*;
-
-    fn node(name: &str) -> Registration {
-        Registration::new(name, 4_000, NodeType::Normal)
-    }
-
-    #[test]
-    fn the_next_life_of_a_name_has_the_next_creation() {
-        let mut table = Table::default();
-        let (token, first) = table.register(node("shop"), 77, 3).expect("free");
-        assert_eq!(first, 77);
-        assert_eq!(table.register(node("shop"), 5, 3), Err(Taken));
-        assert!(table.unregister("shop", token));
-        assert!(!table.unregister("shop", token), "twice is once");
-        assert!(table.names().is_empty());
-        let (second_token, second) = table.register(node("shop"), 5, 3).expect("free again");
-        assert_eq!(second, 78);
-        assert!(!table.unregister("shop", token), "an old connection does not end the new registration");
-        assert!(table.unregister("shop", second_token));
-    }
-
-    #[test]
-    fn creations_below_four_are_left_out() {
-        assert_eq!(next(u32::MAX), 4);
-        assert_eq!(Table::default().register(node("shop"), 0, 3).expect("free").1, 4);
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut table = Table::default();
-        for n in 0..REMEMBERED_MAX + 10 {
-            let name = format!("n{n}");
-            let (token, _) = table.register(node(&name), 9, 3).expect("free");
-            table.unregister(&name, token);
-        }
-        assert_eq!(table.remembered.len(), REMEMBERED_MAX);
-        assert_eq!(table.order.len(), REMEMBERED_MAX);
-        assert_eq!(table.register(node("n0"), 50, 3).expect("free").1, 50, "the oldest is forgotten");
-    }
-
-    #[test]
-    fn a_dump_shows_who_is_and_who_was() {
-        let mut table = Table::default();
-        let (token, _) = table.register(node("old"), 9, 5).expect("free");
-        table.unregister("old", token);
-        table.register(node("shop"), 9, 6).expect("free");
-        let entry = |name: &str| NameEntry { name: name.to_owned(), port: 4_000 };
-        let expected = DumpReply { port: 4369, active: vec![(entry("shop"), 6)], unused: vec![(entry("old"), 5)] };
-        assert_eq!(table.dump(4369), expected);
-    }
-}
+mod tests;
