@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, events, topology, up, version, wait,
+    agent, check_config, completions, demo, demo_node, discover, events, leave, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -50,7 +50,7 @@ pub(crate) enum Command {
     /// Draw the cluster: zones, nodes, links
     Topology(topology::Topology),
     /// Make the agent leave and end
-    Leave(Asking),
+    Leave(leave::Leave),
     /// Tell the version of this program
     Version(version::Version),
     /// Write the completions of a shell

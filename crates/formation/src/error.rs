@@ -4,13 +4,10 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// Peer: nothing answered at its address, its host did not resolve, or its epmd does not know it. The pair backs
-    /// off.
-    #[error("not reachable")]
-    Unreachable,
-    /// Peer: as [`DialError::Unreachable`], and the text says what was tried and what answered. The pair backs off.
+    /// Peer: nothing answered at its address, its host did not resolve, or its epmd does not know it; the text says
+    /// which. The pair backs off.
     #[error("{0}")]
-    Away(String),
+    Unreachable(String),
     /// Peer: it answered and refused, for example over the cookie or a node list of its own; the text says why. The
     /// pair backs off.
     #[error("refused: {0}")]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State as Extract,
+    extract::{Query, State as Extract, rejection::QueryRejection},
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::{PATHS, State};
+use super::{Leave, PATHS, State};
 use crate::view::{
     AgentAnswer, AgentView, ClustersAnswer, ErrorAnswer, LeaveAnswer, NodesAnswer, ReadyAnswer, TopologiesAnswer,
     VERSION, View,
@@ -72,13 +72,16 @@ pub(super) async fn ready(Extract(state): Extract<State>) -> Response {
     json(status, &ReadyAnswer { version: VERSION, readiness })
 }
 
-pub(super) async fn leave(Extract(state): Extract<State>) -> Response {
-    match state.leave.try_send(()) {
+pub(super) async fn leave(Extract(state): Extract<State>, ask: Result<Query<Leave>, QueryRejection>) -> Response {
+    let Ok(Query(leave)) = ask else {
+        return refusal(StatusCode::BAD_REQUEST, "expected /v1/leave, or /v1/leave?nodes=true");
+    };
+    match state.leave.try_send(leave) {
         // A full channel: somebody asked a moment ago.
-        Ok(()) | Err(TrySendError::Full(())) => {
+        Ok(()) | Err(TrySendError::Full(_)) => {
             json(StatusCode::ACCEPTED, &LeaveAnswer { version: VERSION, leaving: true })
         }
-        Err(TrySendError::Closed(())) => {
+        Err(TrySendError::Closed(_)) => {
             refusal(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping already, and cannot leave any more")
         }
     }

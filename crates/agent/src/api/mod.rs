@@ -41,13 +41,21 @@ pub const PATHS: [&str; 10] = [
     "POST /v1/leave",
 ];
 
+/// What `POST /v1/leave` asks of the core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Leave {
+    /// Whether the nodes of this host leave their mesh first, by `global:disconnect/0`.
+    pub nodes: bool,
+}
+
 /// What the API answers from.
 #[derive(Clone, Debug)]
 pub struct State {
     view: ViewReceiver,
     events: EventLog,
     handlers: Arc<Stats>,
-    leave: mpsc::Sender<()>,
+    leave: mpsc::Sender<Leave>,
     started: Instant,
     /// Where the server says that it stops; a router without a server has none.
     stopping: Option<watch::Receiver<bool>>,
@@ -57,7 +65,7 @@ impl State {
     /// Everything that there is to answer from. A message on `leave` asks the core to leave; one place in the channel
     /// is enough, since asking again changes nothing.
     #[must_use]
-    pub fn new(view: ViewReceiver, events: EventLog, handlers: Arc<Stats>, leave: mpsc::Sender<()>) -> Self {
+    pub fn new(view: ViewReceiver, events: EventLog, handlers: Arc<Stats>, leave: mpsc::Sender<Leave>) -> Self {
         Self { view, events, handlers, leave, started: Instant::now(), stopping: None }
     }
 }

@@ -43,9 +43,13 @@ pub(crate) async fn dial(ours: &Node, local: &NodeName, peer: &NodeName, epmd_po
     match probe(peer, epmd_port).await {
         Probe::Registered(_) | Probe::NoEpmd => {}
         Probe::Unknown => {
-            return Err(DialError::Away(format!("no node `{}` is registered on {}", peer.basename(), peer.host())));
+            return Err(DialError::Unreachable(format!(
+                "no node `{}` is registered on {}",
+                peer.basename(),
+                peer.host()
+            )));
         }
-        Probe::Silent(why) => return Err(DialError::Away(why)),
+        Probe::Silent(why) => return Err(DialError::Unreachable(why)),
     }
     let arguments = vec![atom(peer.as_str())];
     match ours.rpc(local, "net_kernel", "connect_node", arguments, CONNECT).await {

@@ -39,7 +39,7 @@ pub use epmd::EpmdError;
 pub use identity::IdentityError;
 
 use crate::{
-    api::{BindError, Listeners, Server, State},
+    api::{BindError, Leave, Listeners, Server, State},
     config::{Config, TopologyConfig},
     events::{EventLog, Reader},
     handlers::Handlers,
@@ -219,9 +219,9 @@ impl Agent {
         tasks.spawn({
             let commands = commands_in.clone();
             async move {
-                while leave.recv().await.is_some() {
+                while let Some(Leave { nodes }) = leave.recv().await {
                     let (done, _) = oneshot::channel();
-                    if commands.send(Command::Leave { nodes: false, done }).await.is_err() {
+                    if commands.send(Command::Leave { nodes, done }).await.is_err() {
                         return;
                     }
                 }

@@ -1,7 +1,9 @@
-//! `metacluster leave`: the agent says goodbye to its peers and ends. The nodes stay as they are.
+//! `metacluster leave`: the agent says goodbye to its peers and ends. The nodes keep their links, unless they are to leave
+//! the mesh too.
 
 use std::time::Duration;
 
+use clap::Args;
 use metacluster_agent::view::LeaveAnswer;
 use tokio::time::{Instant, sleep};
 
@@ -16,10 +18,21 @@ const LEAVE_WAIT: Duration = Duration::from_secs(15);
 /// How often its socket is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// What the command takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Leave {
+    /// Have the nodes of this host leave their mesh first (`global:disconnect/0`); without it they keep their links
+    #[arg(long)]
+    nodes: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
 /// Runs the command.
-pub(crate) async fn run(arguments: Asking) -> Outcome {
-    let client = arguments.client();
-    let _: LeaveAnswer = client.post("/v1/leave").await?;
+pub(crate) async fn run(arguments: Leave) -> Outcome {
+    let client = arguments.asking.client();
+    let path = if arguments.nodes { "/v1/leave?nodes=true" } else { "/v1/leave" };
+    let _: LeaveAnswer = client.post(path).await?;
     let until = Instant::now() + LEAVE_WAIT;
     while client.is_there().await {
         if Instant::now() > until {

@@ -17,7 +17,7 @@ fn dials_in_flight_keep_their_bound() {
     let mut world = World::lan();
     snapshot(&mut world, &many(100));
     assert_eq!(dials(&world.ready("l@h0")).len(), 16);
-    assert_eq!(dials(&world.dialled("l@h0", "a@h00000", Err(DialError::Unreachable))).len(), {
+    assert_eq!(dials(&world.dialled("l@h0", "a@h00000", Err(DialError::Unreachable("no answer".to_owned())))).len(), {
         usize::from(world.dials_of("a@h00000").len() == 1)
     });
     assert!(world.machine.counters().dials_in_flight <= 16);
@@ -31,7 +31,7 @@ fn dials_a_second_keep_their_bound_whatever_comes() {
         world.ready(&format!("l{count}@h0"));
     }
     let mut seconds = BTreeMap::<u64, u32>::new();
-    for (at, output) in world.pass_with(ms(30_000), |_, _| Err(DialError::Unreachable)) {
+    for (at, output) in world.pass_with(ms(30_000), |_, _| Err(DialError::Unreachable("no answer".to_owned()))) {
         if matches!(output, Output::Dial { .. }) {
             *seconds.entry(at.since_origin().as_secs()).or_default() += 1;
         }
@@ -89,7 +89,7 @@ fn nothing_is_kept_of_what_is_gone() {
         snapshot(&mut world, &names);
         world.pass_with(ms(7_000), |_, peer| {
             if (u64::from(peer.as_str().as_bytes()[7]) + round).is_multiple_of(3) {
-                Err(DialError::Unreachable)
+                Err(DialError::Unreachable("no answer".to_owned()))
             } else {
                 Ok(())
             }
@@ -133,7 +133,7 @@ fn one_seed_gives_one_run() {
         snapshot(&mut world, &many(50));
         world.ready("l@h0");
         world.pass_with(ms(20_000), |_, peer| match peer.as_str().len() + usize::from(peer.as_str().ends_with('3')) {
-            9 => Err(DialError::Unreachable),
+            9 => Err(DialError::Unreachable("no answer".to_owned())),
             _ => Ok(()),
         });
         world.log

@@ -3,7 +3,7 @@
 use super::*;
 
 fn unreachable(_: &NodeName, _: &NodeName) -> Result<(), DialError> {
-    Err(DialError::Unreachable)
+    Err(DialError::Unreachable("no answer".to_owned()))
 }
 
 fn gaps(at: &[Instant]) -> Vec<Duration> {
@@ -15,7 +15,7 @@ fn a_failing_peer_is_backed_off_to_four_seconds_and_after_ten_minutes_to_thirty(
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     world.pass_with(ms(600_000), unreachable);
     let early = gaps(&world.dials_of("a@h1"));
     for (step, gap) in early.iter().enumerate() {
@@ -36,7 +36,7 @@ fn while_a_peer_fails_its_local_nodes_take_turns() {
     world.found("lan", "a@h1");
     assert_eq!(world.dials_of("a@h1").len(), 3);
     for name in ["l1@h0", "l2@h0", "l3@h0"] {
-        world.dialled(name, "a@h1", Err(DialError::Unreachable));
+        world.dialled(name, "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     }
     world.log.clear();
     world.pass_with(ms(1_400), unreachable);
@@ -53,7 +53,7 @@ fn the_first_link_sets_the_other_local_nodes_free() {
     }
     world.found("lan", "a@h1");
     for name in ["l1@h0", "l2@h0", "l3@h0"] {
-        world.dialled(name, "a@h1", Err(DialError::Unreachable));
+        world.dialled(name, "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     }
     world.pass_with(ms(60_000), unreachable);
     assert_eq!(dials(&world.up("l2@h0", "a@h1")).len(), 2);
@@ -64,10 +64,10 @@ fn a_sign_of_life_brings_an_early_try_but_not_two_in_a_second() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     world.pass_with(ms(300_000), unreachable);
     assert_eq!(dials(&world.alive("a@h1")), [dial("l@h0", "a@h1")]);
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     assert_eq!(dials(&world.alive("a@h1")), []);
     assert_eq!(dials(&world.pass(ms(1_000))), [dial("l@h0", "a@h1")]);
 }
@@ -77,7 +77,7 @@ fn found_again_is_a_sign_of_life_and_listed_again_is_none() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     world.pass_with(ms(300_000), unreachable);
     assert_eq!(dials(&world.snapshot("lan", &["a@h1"])), []);
     assert_eq!(dials(&world.found("lan", "a@h1")), [dial("l@h0", "a@h1")]);
@@ -88,11 +88,14 @@ fn a_sign_of_life_during_a_try_is_not_lost() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     world.pass_with(ms(60_000), unreachable);
     while dials(&world.pass(ms(10))).is_empty() {}
     world.alive("a@h1");
-    assert_eq!(dials(&world.dialled("l@h0", "a@h1", Err(DialError::Unreachable))), [dial("l@h0", "a@h1")]);
+    assert_eq!(
+        dials(&world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())))),
+        [dial("l@h0", "a@h1")]
+    );
 }
 
 #[test]
@@ -113,10 +116,13 @@ fn failing_and_recovering_are_said_once() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     let said = notes(&world.pass_with(ms(30_000), unreachable).into_iter().map(|(_, it)| it).collect::<Vec<_>>());
-    let failing =
-        Note::PeerFailing { peer: node("a@h1"), topologies: vec![topology("lan")], error: DialError::Unreachable };
+    let failing = Note::PeerFailing {
+        peer: node("a@h1"),
+        topologies: vec![topology("lan")],
+        error: DialError::Unreachable("no answer".to_owned()),
+    };
     assert_eq!(said, [failing]);
     let attempts = u32::try_from(world.dials_of("a@h1").len()).expect("small");
     let said = notes(&world.up("l@h0", "a@h1"));
@@ -128,7 +134,7 @@ fn one_failure_alone_is_not_worth_a_line() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     let said = notes(&world.pass_with(ms(30_000), |_, _| Ok(())).into_iter().map(|(_, it)| it).collect::<Vec<_>>());
     assert_eq!(said, []);
 }
@@ -140,7 +146,7 @@ fn a_summary_comes_once_a_minute_while_peers_fail() {
     let names: Vec<String> = (0..9).map(|count| format!("a{count}@h1")).collect();
     world.snapshot("lan", &names.iter().map(String::as_str).collect::<Vec<_>>());
     for name in &names {
-        world.dialled("l@h0", name, Err(DialError::Unreachable));
+        world.dialled("l@h0", name, Err(DialError::Unreachable("no answer".to_owned())));
     }
     let log = world.pass_with(ms(185_000), unreachable);
     let summaries: Vec<Note> = notes(&log.into_iter().map(|(_, output)| output).collect::<Vec<_>>())
@@ -156,7 +162,7 @@ fn a_failing_peer_that_leaves_its_source_is_forgotten() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     world.pass_with(ms(30_000), unreachable);
     world.lost("lan", "a@h1");
     let counters = world.machine.counters();
@@ -169,7 +175,7 @@ fn no_local_node_means_no_dial() {
     let mut world = World::lan();
     world.ready("l@h0");
     world.found("lan", "a@h1");
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     world.gone("l@h0");
     assert_eq!(dials(&world.pass(ms(120_000))), []);
     assert_eq!(dials(&world.ready("l@h0")), [dial("l@h0", "a@h1")]);

@@ -32,10 +32,10 @@ fn a_peer_says_what_it_is_up_to() {
     assert_eq!(state(&world), PeerState::Unwanted);
     world.ready("l@h0");
     assert_eq!(state(&world), PeerState::Dialling);
-    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable));
+    world.dialled("l@h0", "a@h1", Err(DialError::Unreachable("no answer".to_owned())));
     assert_eq!(state(&world), PeerState::Failing);
     let view = world.machine.peer(&node("a@h1")).expect("known");
-    assert_eq!((view.attempts, view.last_error), (1, Some(&DialError::Unreachable)));
+    assert_eq!((view.attempts, view.last_error), (1, Some(&DialError::Unreachable("no answer".to_owned()))));
     assert!(view.next_try.is_some_and(|at| at > world.now));
     world.up("l@h0", "a@h1");
     assert_eq!(state(&world), PeerState::Linked);

@@ -82,7 +82,7 @@ impl<M: Machine, F: FnMut(Settings, u64) -> M> World<'_, M, F> {
         {
             Ok(())
         } else {
-            Err(DialError::Unreachable)
+            Err(DialError::Unreachable("no answer".to_owned()))
         };
         if !silent {
             let local = self.beams.name(self.beams.life(local).name).clone();

@@ -74,13 +74,15 @@ async fn leave_is_taken_on_the_unix_socket_alone() {
         assert!(reply.body.contains("Unix socket"), "{}", reply.body);
     }
     assert!(api.leaving.try_recv().is_err(), "nobody may have asked to leave");
-    for _ in 0..3 {
-        let reply = api.unix("POST", "/v1/leave").await;
+    assert_eq!(api.unix("POST", "/v1/leave?nodes=perhaps").await.status, 400);
+    assert!(api.leaving.try_recv().is_err(), "a question that is none asks for nothing");
+    for path in ["/v1/leave?nodes=true", "/v1/leave", "/v1/leave"] {
+        let reply = api.unix("POST", path).await;
         assert_eq!(reply.status, 202);
         let answer: LeaveAnswer = serde_json::from_str(&reply.body).expect("json");
         assert!(answer.leaving);
     }
-    assert_eq!(api.leaving.recv().await, Some(()));
+    assert_eq!(api.leaving.recv().await, Some(Leave { nodes: true }));
     assert!(api.leaving.try_recv().is_err(), "asking again changes nothing");
     api.leaving.close();
     assert_eq!(api.unix("POST", "/v1/leave").await.status, 503);

@@ -35,7 +35,7 @@ struct Api {
     folder: tempfile::TempDir,
     view: watch::Sender<Arc<View>>,
     log: EventLog,
-    leaving: mpsc::Receiver<()>,
+    leaving: mpsc::Receiver<Leave>,
     server: Server,
 }
 

@@ -60,7 +60,7 @@ impl Bench {
     }
 
     fn answer(&mut self, local: &str, peer: &str) {
-        let outcome = Err(DialError::Unreachable);
+        let outcome = Err(DialError::Unreachable("no answer".to_owned()));
         self.tell(Input::Dialled { local: node(local), peer: node(peer), outcome });
     }
 }
