@@ -32,6 +32,11 @@ impl Options {
         let value = self.given.iter().rev().find(|(given, _)| given == name).and_then(|(_, value)| value.as_ref());
         value.map_or(Ok(default), |text| text.parse().with_context(|| format!("--{name} {text} is no number")))
     }
+
+    /// Whether an option was given.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|(given, _)| given == name)
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a command says what it does")]
 
 mod arguments;
+mod bench;
 mod ci;
 mod process;
 mod setup;
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   test [CARGO TEST ARGUMENTS]   all tests; sets up what they need, and checks that nothing is left behind
   tidy                          the house rules that no compiler knows
   ci                            every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
+  bench NAME [--json]           formation, link, idle or startup; --json keeps the figures in benches/results
   soak [--minutes N]            long simulations with fresh seeds (default: 10 minutes)
 ";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "tidy" => tidy::run(),
         "ci" => ci::run(),
+        "bench" => bench::run(&rest),
         "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -50,3 +50,9 @@ pub(crate) fn metadata() -> Result<Value> {
     }
     serde_json::from_slice(&output.stdout).context("cargo metadata gave no JSON")
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata has no `target_directory`")
+}

@@ -33,6 +33,7 @@ pub struct BeamBuilder<'h> {
     name: String,
     elixir: bool,
     short: bool,
+    distributed: bool,
     cookie: Option<String>,
     flags: Vec<String>,
 }
@@ -40,7 +41,7 @@ pub struct BeamBuilder<'h> {
 impl<'h> BeamBuilder<'h> {
     pub(crate) fn new(host: &'h Host, basename: &str) -> Self {
         let name = host.node_name(basename);
-        Self { host, name, elixir: false, short: false, cookie: None, flags: Vec::new() }
+        Self { host, name, elixir: false, short: false, distributed: true, cookie: None, flags: Vec::new() }
     }
 
     /// Starts it with `elixir` in place of `erl`.
@@ -73,6 +74,13 @@ impl<'h> BeamBuilder<'h> {
         self
     }
 
+    /// Starts it without distribution; `net_kernel:start/1` can give it its name later.
+    #[must_use]
+    pub fn undistributed(mut self) -> Self {
+        self.distributed = false;
+        self
+    }
+
     /// Starts it and waits until it evaluates.
     pub fn start(&self) -> Result<Beam> {
         let beam = self.spawn()?;
@@ -100,7 +108,9 @@ impl<'h> BeamBuilder<'h> {
             command.args(["--erl", &flags.join(" "), "--no-halt", "-e", &format!(":file.script('{script}')")]);
         } else {
             command = self.host.command("erl");
-            command.arg(if self.short { "-sname" } else { "-name" }).arg(&self.name);
+            if self.distributed {
+                command.arg(if self.short { "-sname" } else { "-name" }).arg(&self.name);
+            }
             if let Some(cookie) = &self.cookie {
                 command.args(["-setcookie", cookie]);
             }
@@ -157,13 +167,17 @@ impl Beam {
     /// Evaluates Erlang expressions (no full stop) in a process of their own and gives the value in Erlang's syntax on
     /// one line.
     pub fn eval(&self, expressions: &str) -> Result<String> {
+        self.ask(expressions, EVAL_WITHIN)
+    }
+
+    fn ask(&self, expressions: &str, within: Duration) -> Result<String> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let line = expressions.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         {
             let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
             stdin.write_all(format!("{id} {line}.\n").as_bytes()).with_context(|| format!("{} is gone", self.name))?;
         }
-        self.reply(id, EVAL_WITHIN).with_context(|| format!("in {}: {expressions}", self.name))
+        self.reply(id, within).with_context(|| format!("in {}: {expressions}", self.name))
     }
 
     fn reply(&self, id: u64, within: Duration) -> Result<String> {
@@ -206,6 +220,24 @@ impl Beam {
             let nodes = self.nodes().map_err(|error| format!("{error:#}"))?;
             if nodes == expected { Ok(()) } else { Err(format!("it sees {nodes:?}")) }
         })
+    }
+
+    /// Waits until it has so many visible nodes. The node does the waiting, so asking costs it next to nothing.
+    pub fn wait_count(&self, within: Duration, count: usize) -> Result<()> {
+        let until = format!("erlang:monotonic_time(millisecond) + {}", within.as_millis());
+        let answer = self.ask(
+            &format!(
+                "net_kernel:monitor_nodes(true), Until = {until},
+                 Loop = fun Loop() -> case length(nodes()) of
+                     {count} -> there;
+                     _ -> receive {{_, _}} -> Loop()
+                          after max(0, Until - erlang:monotonic_time(millisecond)) -> nodes() end end end,
+                 Loop()"
+            ),
+            within + EVAL_WITHIN,
+        )?;
+        ensure!(answer == "there", "{} has not {count} nodes after {within:?}, but {answer}", self.name);
+        Ok(())
     }
 
     /// Records what `net_kernel` says of other nodes from now on.

@@ -1,0 +1,70 @@
+//! `cargo xtask bench NAME`: wall-clock figures of the release binary with real BEAM nodes on real hosts.
+//!
+//! Each prints a table of what was measured in this run, next to what it is held against. `--json` also keeps the raw
+//! figures in `benches/results`, named by date; a document quotes nothing else.
+
+mod formation;
+mod idle;
+mod link;
+mod report;
+mod startup;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use metacluster_testbed::Tool;
+
+use crate::{
+    arguments::Options,
+    process::{cargo, must, root},
+    setup,
+};
+
+/// How long anything that is measured may take before the bench gives up.
+const GIVE_UP: Duration = Duration::from_secs(120);
+
+/// Runs the bench that the first argument names.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else { bail!("which? formation, link, idle or startup") };
+    let valued: &[&str] = match name.as_str() {
+        "formation" => &["nodes"],
+        "link" | "startup" => &["rounds"],
+        "idle" => &["seconds"],
+        other => bail!("no bench `{other}`; known: formation, link, idle, startup"),
+    };
+    let options = Options::read(rest, valued, &["json"])?;
+    let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
+    if name == "idle" {
+        needed.push(Tool::Serf);
+    }
+    setup::provide(&needed)?;
+    let binary = release_binary()?;
+    let report = match name.as_str() {
+        "formation" => formation::run(&binary, &options)?,
+        "link" => link::run(&binary, &options)?,
+        "idle" => idle::run(&binary, &options)?,
+        _ => startup::run(&binary, &options)?,
+    };
+    println!("{report}");
+    if options.is_given("json") {
+        println!("kept in {}", report.keep(&root().join("benches/results"))?.display());
+    }
+    Ok(())
+}
+
+/// Builds the binary as it is shipped.
+fn release_binary() -> Result<PathBuf> {
+    must(&mut cargo(&["build", "--quiet", "--release", "--package", "metacluster-cli"]))?;
+    let binary = crate::process::target_folder()?.join("release/metacluster");
+    binary.is_file().then_some(()).with_context(|| format!("no {}", binary.display()))?;
+    Ok(binary)
+}
+
+/// The size of a file in MiB.
+fn mebibytes(file: &Path) -> Result<f64> {
+    let bytes = std::fs::metadata(file).with_context(|| format!("no {}", file.display()))?.len();
+    Ok(u32::try_from(bytes / 1024).map(f64::from)? / 1024.0)
+}

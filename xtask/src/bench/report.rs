@@ -1,0 +1,127 @@
+//! What a bench measured: a table for people and JSON for later.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use metacluster_testbed::run;
+use serde_json::{Value, json};
+
+/// The figures of one run of one bench.
+#[derive(Debug)]
+pub(crate) struct Report {
+    name: &'static str,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    what: String,
+    unit: &'static str,
+    samples: Vec<f64>,
+    limit: Option<f64>,
+}
+
+impl Report {
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { name, rows: Vec::new() }
+    }
+
+    /// Adds what was measured, and the most that the median should be, if there is such a bound.
+    pub(crate) fn add(&mut self, what: impl Into<String>, unit: &'static str, samples: Vec<f64>, limit: Option<f64>) {
+        self.rows.push(Row { what: what.into(), unit, samples, limit });
+    }
+
+    /// The median of a row that was added.
+    pub(crate) fn median(&self, what: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.what == what).map(|row| percentile(&row.samples, 50))
+    }
+
+    /// Writes the raw figures into a file of today, and gives its path.
+    pub(crate) fn keep(&self, folder: &Path) -> Result<PathBuf> {
+        let date = run("date", &["-u", "+%F"])?;
+        let path = folder.join(format!("{}-{}.json", date.trim(), self.name));
+        let rows = self.rows.iter().map(|row| {
+            json!({"what": row.what, "unit": row.unit, "median": percentile(&row.samples, 50), "limit": row.limit,
+                   "samples": row.samples})
+        });
+        let machine = json!({
+            "cores": std::thread::available_parallelism()?.get(),
+            "kernel": run("uname", &["-sr"])?.trim(),
+            "rustc": run("rustc", &["--version"])?.trim(),
+            "commit": run("git", &["rev-parse", "--short", "HEAD"])?.trim(),
+        });
+        let text =
+            json!({"bench": self.name, "date": date.trim(), "machine": machine, "rows": rows.collect::<Value>()});
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::write(&path, format!("{text:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widest = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0).max(self.name.len());
+        writeln!(f, "{:widest$}  {:>10}  {:>10}  {:>10}  {:>4}  bound", self.name, "median", "least", "most", "n")?;
+        for row in &self.rows {
+            let bound = match row.limit {
+                Some(limit) if percentile(&row.samples, 50) <= limit => format!("{limit} {}: held", row.unit),
+                Some(limit) => format!("{limit} {}: MISSED", row.unit),
+                None => String::new(),
+            };
+            let figure = |value: f64| format!("{value:.1} {}", row.unit);
+            writeln!(
+                f,
+                "{:widest$}  {:>10}  {:>10}  {:>10}  {:>4}  {bound}",
+                row.what,
+                figure(percentile(&row.samples, 50)),
+                figure(percentile(&row.samples, 0)),
+                figure(percentile(&row.samples, 100)),
+                row.samples.len(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A duration in milliseconds.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// The sample below or at which so many of a hundred lie; zero of no samples.
+fn percentile(samples: &[f64], percent: usize) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let index = sorted.len().saturating_sub(1) * percent / 100;
+    sorted.get(index).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_bound_is_said() {
+        let mut report = Report::new("startup");
+        report.add("ready", "ms", vec![3.0, 1.0, 2.0], Some(1.5));
+        let text = report.to_string();
+        assert!(text.contains("2.0 ms") && text.contains("1.5 ms: MISSED"), "{text}");
+        assert_eq!(report.median("ready"), Some(2.0));
+    }
+
+    #[test]
+    fn what_was_measured_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut report = Report::new("link");
+        report.add("own epmd", "ms", vec![4.0], None);
+        let path = report.keep(folder.path()).expect("kept");
+        assert!(path.display().to_string().ends_with("-link.json"));
+        let text = fs::read_to_string(path).expect("written");
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(value["rows"][0]["samples"][0], 4.0);
+    }
+}
