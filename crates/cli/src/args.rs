@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, events, leave, topology, up, version, wait,
+    agent, check_config, completions, demo, demo_node, discover, epmd, events, leave, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Discover(discover::Discover),
     /// Draw the cluster: zones, nodes, links
     Topology(topology::Topology),
+    /// Be the epmd of this host, or ask it, with the flags of the stock one
+    Epmd(epmd::Epmd),
     /// Make the agent leave and end
     Leave(leave::Leave),
     /// Tell the version of this program
@@ -68,6 +70,9 @@ impl Command {
     pub(crate) fn read() -> Result<Self, clap::Error> {
         if std::env::args_os().nth(1).is_some_and(|first| first == DEMO_NODE) {
             return demo_node::DemoNode::try_parse_from(std::env::args_os().skip(1)).map(Self::DemoNode);
+        }
+        if let Some(epmd) = epmd::Epmd::read() {
+            return Ok(Self::Epmd(epmd));
         }
         Cli::try_parse().map(|cli| cli.command)
     }

@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Configuration(String),
     /// No agent answers. Exit code 69.
     NoAgent(String),
+    /// What there was to say has been said, in the words of stock epmd. Exit code 1.
+    Said,
     /// The reader of our output went away, as `head` does: success.
     ClosedPipe,
 }
@@ -29,7 +31,7 @@ impl Failure {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::ClosedPipe => 0,
-            Self::NotSo(_) => 1,
+            Self::NotSo(_) | Self::Said => 1,
             Self::Usage(_) => USAGE,
             Self::Configuration(_) => 64,
             Self::NoAgent(_) => 69,
@@ -52,6 +54,7 @@ impl fmt::Display for Failure {
             Self::NotSo(text) | Self::Usage(text) | Self::Configuration(text) | Self::NoAgent(text) => {
                 f.write_str(text)
             }
+            Self::Said => f.write_str("see above"),
             Self::ClosedPipe => f.write_str("the reader went away"),
         }
     }
@@ -72,9 +75,10 @@ mod tests {
             Failure::Usage(text()),
             Failure::Configuration(text()),
             Failure::NoAgent(text()),
+            Failure::Said,
         ]
         .map(|failure| failure.exit_code());
-        assert_eq!(codes, [0, 1, 2, 64, 69]);
+        assert_eq!(codes, [0, 1, 2, 64, 69, 1]);
     }
 
     #[test]

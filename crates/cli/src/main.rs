@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             match &failure {
                 // `file:line: message`, as editors read it.
                 Failure::Configuration(faults) => output::say(&format!("{faults}\n")),
+                Failure::Said => {}
                 Failure::NotSo(_) | Failure::Usage(_) | Failure::NoAgent(_) | Failure::ClosedPipe => {
                     output::complain(&failure.to_string());
                 }

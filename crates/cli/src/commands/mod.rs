@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod demo_node;
 pub(crate) mod discover;
+pub(crate) mod epmd;
 pub(crate) mod events;
 pub(crate) mod leave;
 pub(crate) mod nodes;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Events(arguments) => asynchronous(events::run(arguments)),
         Command::Wait(arguments) => asynchronous(wait::run(arguments)),
         Command::Discover(arguments) => asynchronous(discover::run(arguments)),
+        Command::Epmd(arguments) => epmd::run(&arguments),
         Command::Topology(arguments) => asynchronous(topology::run(arguments)),
         Command::Leave(arguments) => asynchronous(leave::run(arguments)),
         Command::Version(arguments) => version::run(&arguments),

@@ -124,8 +124,8 @@ pub enum RequestError {
     /// An opcode that epmd does not know.
     #[error("unknown request {0}")]
     UnknownOpcode(u8),
-    /// Fields that do not fit the announced length, a name to register that is empty or
-    /// holds a zero byte, or one to look up that is no text.
+    /// Fields that do not fit the announced length, a name that is empty or holds a zero byte, or one to look up that
+    /// is no text.
     #[error("a malformed request")]
     Malformed,
     /// More bytes than the request announced: one connection carries one request.
@@ -190,7 +190,8 @@ impl Request {
             NAMES => Ok(Some(Self::Names)),
             DUMP => Ok(Some(Self::Dump)),
             KILL => Ok(Some(Self::Kill)),
-            STOP => look_up(body).map(|name| Some(Self::Stop(name))),
+            // A C program's name may end early: what is behind its zero byte does not count.
+            STOP => look_up(body.split(|byte| *byte == 0).next().unwrap_or_default()).map(|name| Some(Self::Stop(name))),
             other => Err(RequestError::UnknownOpcode(other)),
         }
     }
@@ -211,7 +212,7 @@ fn register(body: &[u8]) -> Result<Registration, RequestError> {
 /// A name that is looked up may end in a zero byte, as C programs send it.
 fn look_up(body: &[u8]) -> Result<String, RequestError> {
     let name = body.strip_suffix(&[0]).unwrap_or(body);
-    if name.contains(&0) {
+    if name.is_empty() || name.contains(&0) {
         return Err(RequestError::Malformed);
     }
     text(name).ok_or(RequestError::Malformed)

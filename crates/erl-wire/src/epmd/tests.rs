@@ -68,12 +68,16 @@ fn requests_are_refused_where_epmd_refuses() {
     assert_eq!(decode(b"x\0\x01"), Err(RequestError::Malformed));
     assert_eq!(decode(b"x\0\x01M\0\0\x05\0\x05\0\x09shop\0\0"), Err(RequestError::Malformed));
     assert_eq!(decode(b"q"), Err(RequestError::UnknownOpcode(b'q')));
+    for nameless in [&b"z"[..], b"z\0", b"z\0\0", b"s", b"s\0shop"] {
+        assert_eq!(decode(nameless), Err(RequestError::Malformed), "{nameless:?}");
+    }
     assert_eq!(Request::decode(&[0, 0]), Err(RequestError::Length(0)));
     assert_eq!(Request::decode(&3058_u16.to_be_bytes()), Err(RequestError::Length(3058)));
     // Taken.
     assert!(register(&"ж".repeat(255).into_bytes(), &[0; 1020]).is_ok());
     assert!(decode(b"x\0\x01M\0\0\x05\0\x05\0\x01s\0\0more").is_ok());
     assert_eq!(decode(b"zshop\0"), Ok(Some(Request::PortPlease("shop".to_owned()))));
+    assert_eq!(decode(b"sshop\0more"), Ok(Some(Request::Stop("shop".to_owned()))));
     assert_eq!(decode(b"nxxxx"), Ok(Some(Request::Names)));
 }
 
