@@ -34,16 +34,58 @@ const FLAT_LABELS_MAX: usize = 6;
 const TILT: f64 = 0.23;
 /// Missing links are drawn up to this many, so that a forming cluster is still a picture.
 const UNLINKED_DRAWN_MAX: usize = 500;
+/// What does not depend on the colours.
+const SHAPE: &str = "text{font:12px ui-sans-serif,system-ui,sans-serif}.title{font-size:18px;font-weight:600}\
+.name{font-weight:600}.label{paint-order:stroke;stroke-width:3px;stroke-linejoin:round}\
+.unlinked{stroke-dasharray:4 4;stroke-opacity:.7}circle{stroke-width:2}";
 
-const STYLE: &str = "\
-svg{--ground:#fff;--ink:#1f2328;--faint:#656d76;--box:#f6f8fa;--edge:#d0d7de;--link:#0969da;--up:#1a7f37;--down:#cf222e;--part:#9a6700}\
-@media(prefers-color-scheme:dark){svg{--ground:#0d1117;--ink:#e6edf3;--faint:#8d96a0;--box:#161b22;--edge:#30363d;--link:#58a6ff;--up:#3fb950;--down:#f85149;--part:#d29922}}\
-text{font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}\
-.ground{fill:var(--ground)}.title{font-size:18px;font-weight:600}.note{fill:var(--faint)}\
-.zone{fill:var(--box);stroke:var(--edge)}.name{font-weight:600}\
-.label{paint-order:stroke;stroke:var(--box);stroke-width:3px;stroke-linejoin:round}\
-.link{stroke:var(--link)}.unlinked{stroke:var(--part);stroke-dasharray:4 4;stroke-opacity:.7}\
-circle{stroke:var(--ground);stroke-width:2}.up{fill:var(--up)}.part{fill:var(--part)}.down{fill:var(--down)}";
+/// The colours of one scheme. Written out as plain rules, since not every viewer of SVG knows variables.
+struct Colours {
+    ground: &'static str,
+    ink: &'static str,
+    faint: &'static str,
+    zone: &'static str,
+    edge: &'static str,
+    link: &'static str,
+    up: &'static str,
+    down: &'static str,
+    part: &'static str,
+}
+
+const LIGHT: Colours = Colours {
+    ground: "#fff",
+    ink: "#1f2328",
+    faint: "#656d76",
+    zone: "#f6f8fa",
+    edge: "#d0d7de",
+    link: "#0969da",
+    up: "#1a7f37",
+    down: "#cf222e",
+    part: "#9a6700",
+};
+
+const DARK: Colours = Colours {
+    ground: "#0d1117",
+    ink: "#e6edf3",
+    faint: "#8d96a0",
+    zone: "#161b22",
+    edge: "#30363d",
+    link: "#58a6ff",
+    up: "#3fb950",
+    down: "#f85149",
+    part: "#d29922",
+};
+
+impl Colours {
+    fn rules(&self) -> String {
+        let Self { ground, ink, faint, zone, edge, link, up, down, part } = self;
+        format!(
+            "text{{fill:{ink}}}.ground{{fill:{ground}}}.note{{fill:{faint}}}.zone{{fill:{zone};stroke:{edge}}}\
+             .label{{stroke:{zone}}}.link{{stroke:{link}}}.unlinked{{stroke:{part}}}circle{{stroke:{ground}}}\
+             .up{{fill:{up}}}.part{{fill:{part}}}.down{{fill:{down}}}"
+        )
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Point {
@@ -80,7 +122,8 @@ pub(crate) fn draw(picture: &Picture) -> String {
     ));
     let title = if picture.cluster.is_empty() { "cluster" } else { &picture.cluster };
     svg.line(&format!("<title>{}</title>", escape(title)));
-    svg.line(&format!("<style>{STYLE}</style>"));
+    let (light, dark) = (LIGHT.rules(), DARK.rules());
+    svg.line(&format!("<style>{SHAPE}{light}@media(prefers-color-scheme:dark){{{dark}}}</style>"));
     svg.line("<rect class=\"ground\" width=\"100%\" height=\"100%\"/>");
     svg.line(&format!("<text class=\"title\" x=\"24\" y=\"32\">{}</text>", escape(title)));
     let unlinked = match picture.unlinked.len() {

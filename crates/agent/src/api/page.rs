@@ -57,7 +57,7 @@ fn write_page(page: &mut String, view: &View, uptime_seconds: u64) -> fmt::Resul
     write!(page, "<p><span class=\"{class}\">{verdict}</span>: ")?;
     match &ready.reason {
         Some(reason) => write!(page, "{}", Escaped(reason))?,
-        None => write!(page, "{} of {} nodes up", ready.nodes_up, ready.nodes_min)?,
+        None => write!(page, "{} nodes up", ready.nodes_up)?,
     }
     page.push_str("</p>\n<h2>Nodes</h2>\n");
     nodes(page, &view.nodes)?;

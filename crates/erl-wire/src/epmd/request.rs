@@ -191,7 +191,9 @@ impl Request {
             DUMP => Ok(Some(Self::Dump)),
             KILL => Ok(Some(Self::Kill)),
             // A C program's name may end early: what is behind its zero byte does not count.
-            STOP => look_up(body.split(|byte| *byte == 0).next().unwrap_or_default()).map(|name| Some(Self::Stop(name))),
+            STOP => {
+                look_up(body.split(|byte| *byte == 0).next().unwrap_or_default()).map(|name| Some(Self::Stop(name)))
+            }
             other => Err(RequestError::UnknownOpcode(other)),
         }
     }
