@@ -1,0 +1,173 @@
+//! The nodes of this host: found through epmd, held by a hidden connection each, watched through `global_group`.
+//!
+//! One task holds one name. It connects, asks `global_group` to tell of nodes that come and go (a plain process there
+//! does so without any code of ours), reads what is linked already, and reports. What epmd says only starts a
+//! connection: while the connection lives, the node lives, whatever becomes of epmd. Follows the facts on driving a
+//! BEAM from outside: `monitor_nodes` speaks of visible nodes only, and servers of a node that has just registered may
+//! not run yet, so `noproc` is asked again.
+
+mod ask;
+mod holder;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use metacluster_erl::Node;
+use metacluster_types::{NodeName, Pattern};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use self::holder::Holder;
+use super::{epmd::Registered, ours::Ours};
+
+/// How many names are held at most.
+const NAMES_MAX: usize = 4_096;
+
+/// What became of a local node.
+#[derive(Debug)]
+pub(crate) enum LocalEvent {
+    /// It holds our connection and can be asked to dial.
+    Ready {
+        /// Its name.
+        node: NodeName,
+        /// Its OTP release; none when it is no BEAM.
+        otp: Option<String>,
+        /// The visible nodes that it is linked to.
+        links: BTreeSet<NodeName>,
+        /// Our node that holds the connection.
+        ours: Node,
+    },
+    /// It told of a peer that came or went.
+    Link {
+        /// The local node.
+        node: NodeName,
+        /// The peer.
+        peer: NodeName,
+        /// Came or went.
+        up: bool,
+    },
+    /// All that it is linked to now.
+    Links {
+        /// The local node.
+        node: NodeName,
+        /// The visible nodes that it is linked to.
+        links: BTreeSet<NodeName>,
+    },
+    /// Our connection to it ended.
+    Gone {
+        /// The local node.
+        node: NodeName,
+        /// Why.
+        reason: String,
+    },
+    /// A name that was refused is registered no more.
+    Forgotten {
+        /// The part before `@`.
+        basename: String,
+    },
+    /// It is registered and cannot be held. Said once for each reason.
+    Refused {
+        /// The part of its name before `@`.
+        basename: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// Which names are ours to hold.
+#[derive(Clone)]
+pub(crate) struct Selection {
+    /// The patterns of `[nodes] names`; all when empty.
+    pub(crate) patterns: Vec<Pattern>,
+    /// The agent's own basename.
+    pub(crate) own: String,
+}
+
+impl Selection {
+    fn admits_basename(&self, basename: &str) -> bool {
+        let admits = |pattern: &Pattern| {
+            // Of a pattern with a host part, the part before `@` can be held against what epmd knows.
+            let text = pattern.as_str().split('@').next().unwrap_or_default();
+            Pattern::new(text).matches(basename)
+        };
+        basename != self.own && (self.patterns.is_empty() || self.patterns.iter().any(admits))
+    }
+
+    fn admits(&self, node: &NodeName) -> bool {
+        self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches_node(node))
+    }
+}
+
+/// Holds what is registered until it is aborted. Takes up nobody while `free` says that another program has the name of
+/// the agent's own node.
+pub(crate) async fn watch_registered(
+    mut registered: watch::Receiver<Registered>,
+    mut free: watch::Receiver<bool>,
+    selection: Selection,
+    ours: Arc<Ours>,
+    events: mpsc::Sender<LocalEvent>,
+) {
+    let mut held: BTreeMap<String, (watch::Sender<Option<u16>>, Held)> = BTreeMap::new();
+    loop {
+        if free.wait_for(|&free| free).await.is_err() {
+            return;
+        }
+        let now = Arc::clone(&registered.borrow_and_update());
+        held.retain(|_, (_, task)| !task.0.is_finished());
+        for (basename, (port, _)) in &held {
+            let port_now = now.get(basename).copied();
+            port.send_if_modified(|port| std::mem::replace(port, port_now) != port_now);
+        }
+        for (basename, port) in now.iter().filter(|(basename, _)| selection.admits_basename(basename)) {
+            if held.contains_key(basename) || held.len() >= NAMES_MAX {
+                continue;
+            }
+            let (port_in, port) = watch::channel(Some(*port));
+            let holder = Holder {
+                basename: basename.clone(),
+                port,
+                selection: selection.clone(),
+                ours: Arc::clone(&ours),
+                events: events.clone(),
+                told: None,
+                lost: None,
+            };
+            held.insert(basename.clone(), (port_in, Held(tokio::spawn(holder.hold()))));
+        }
+        if registered.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct Held(JoinHandle<()>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selection(patterns: &[&str]) -> Selection {
+        Selection { patterns: patterns.iter().map(|text| Pattern::new(text)).collect(), own: "metacluster".to_owned() }
+    }
+
+    #[test]
+    fn our_own_name_is_never_held_and_patterns_choose_the_rest() {
+        assert!(selection(&[]).admits_basename("shop"));
+        assert!(!selection(&[]).admits_basename("metacluster"));
+        let some = selection(&["worker-*", "db@10.0.0.4"]);
+        assert!(some.admits_basename("worker-1") && some.admits_basename("db"));
+        assert!(!some.admits_basename("shop"));
+        assert!(!some.admits(&NodeName::new("db@10.0.0.5").expect("valid")), "the host part counts once it is known");
+    }
+}
