@@ -31,21 +31,23 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 const BACK_OFF_REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
 /// How often the links of a node are read again, in case a message was lost.
 const RESYNC: Duration = Duration::from_secs(30);
+
+/// Holds one name. See the module.
 pub(super) struct Holder {
-    pub(super) basename: String,
+    basename: String,
     /// The registered port; none while the name is not registered.
-    pub(super) port: watch::Receiver<Option<u16>>,
-    pub(super) selection: Selection,
-    pub(super) ours: Arc<Ours>,
-    pub(super) events: mpsc::Sender<LocalEvent>,
+    port: watch::Receiver<Option<u16>>,
+    selection: Selection,
+    ours: Arc<Ours>,
+    events: mpsc::Sender<LocalEvent>,
     /// The reason that was last told.
-    pub(super) told: Option<String>,
+    told: Option<String>,
     /// The node that was held until just now, while nobody has been told that it is gone.
-    pub(super) lost: Option<Lost>,
+    lost: Option<Lost>,
 }
 
 /// A node whose connection ended. The node may well live, so it is gone only when it cannot be held again at once.
-pub(super) struct Lost {
+struct Lost {
     node: NodeName,
     creation: u32,
     reason: String,
@@ -66,7 +68,23 @@ enum Trouble {
 }
 
 impl Holder {
-    pub(super) async fn hold(mut self) {
+    pub(super) fn new(
+        basename: &str,
+        port: watch::Receiver<Option<u16>>,
+        selection: Selection,
+        ours: Arc<Ours>,
+        events: mpsc::Sender<LocalEvent>,
+    ) -> Self {
+        Self { basename: basename.to_owned(), port, selection, ours, events, told: None, lost: None }
+    }
+
+    /// Holds the name until it is registered no more; then gives it back.
+    pub(super) async fn hold(mut self) -> String {
+        self.keep().await;
+        self.basename
+    }
+
+    async fn keep(&mut self) {
         let mut wait = BACK_OFF.0;
         let mut wait_refused = BACK_OFF_REFUSED.0;
         loop {

@@ -18,7 +18,7 @@ use metacluster_erl::Node;
 use metacluster_types::{NodeName, Pattern};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::JoinSet,
 };
 
 use self::holder::Holder;
@@ -111,45 +111,34 @@ pub(crate) async fn watch_registered(
     ours: Arc<Ours>,
     events: mpsc::Sender<LocalEvent>,
 ) {
-    let mut held: BTreeMap<String, (watch::Sender<Option<u16>>, Held)> = BTreeMap::new();
+    // Each name that is held, with the way to tell its holder of the port.
+    let mut ports: BTreeMap<String, watch::Sender<Option<u16>>> = BTreeMap::new();
+    let mut holders: JoinSet<String> = JoinSet::new();
     loop {
         if free.wait_for(|&free| free).await.is_err() {
             return;
         }
         let now = Arc::clone(&registered.borrow_and_update());
-        held.retain(|_, (_, task)| !task.0.is_finished());
-        for (basename, (port, _)) in &held {
+        for (basename, port) in &ports {
             let port_now = now.get(basename).copied();
             port.send_if_modified(|port| std::mem::replace(port, port_now) != port_now);
         }
         for (basename, port) in now.iter().filter(|(basename, _)| selection.admits_basename(basename)) {
-            if held.contains_key(basename) || held.len() >= NAMES_MAX {
+            if ports.contains_key(basename) || ports.len() >= NAMES_MAX {
                 continue;
             }
             let (port_in, port) = watch::channel(Some(*port));
-            let holder = Holder {
-                basename: basename.clone(),
-                port,
-                selection: selection.clone(),
-                ours: Arc::clone(&ours),
-                events: events.clone(),
-                told: None,
-                lost: None,
-            };
-            held.insert(basename.clone(), (port_in, Held(tokio::spawn(holder.hold()))));
+            let holder = Holder::new(basename, port, selection.clone(), Arc::clone(&ours), events.clone());
+            holders.spawn(holder.hold());
+            ports.insert(basename.clone(), port_in);
         }
-        if registered.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = registered.changed() => if changed.is_err() {
+                return;
+            },
+            // The name may have come back while its holder ended.
+            Some(Ok(basename)) = holders.join_next() => drop(ports.remove(&basename)),
         }
-    }
-}
-
-/// A task that ends with its owner.
-struct Held(JoinHandle<()>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
