@@ -22,4 +22,5 @@ pub use node::{
     event::NodeEvent,
     options::NodeOptions,
     process::{Process, Received},
+    tls::{NameCheck, Tls, TlsError, TlsOptions, TlsSetupError},
 };

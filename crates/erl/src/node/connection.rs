@@ -23,11 +23,7 @@ use metacluster_erl_wire::{
     term::Limits,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{Notify, watch},
     time::{Instant, timeout},
 };
@@ -39,6 +35,7 @@ use super::{
     outbox::{Full, Outbox, cost},
     registry::Signal,
     signals,
+    stream::Stream,
 };
 
 /// How much is written at once, if there is as much.
@@ -170,10 +167,28 @@ impl Connection {
 }
 
 /// Runs the connection until it ends, then tells everybody.
-pub(crate) async fn run(inner: Arc<Inner>, connection: Arc<Connection>, stream: TcpStream, rest: BytesMut) {
+pub(crate) async fn run(inner: Arc<Inner>, connection: Arc<Connection>, stream: Stream, rest: BytesMut) {
     // Signals are small and somebody waits for each.
-    drop(stream.set_nodelay(true));
-    let (reader, writer) = stream.into_split();
+    drop(stream.tcp().set_nodelay(true));
+    match stream {
+        Stream::Tcp(stream) => {
+            let (reader, writer) = stream.into_split();
+            drive(inner, connection, reader, writer, rest).await;
+        }
+        Stream::Tls(stream) => {
+            let (reader, writer) = tokio::io::split(stream);
+            drive(inner, connection, reader, writer, rest).await;
+        }
+    }
+}
+
+async fn drive(
+    inner: Arc<Inner>,
+    connection: Arc<Connection>,
+    reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
+    rest: BytesMut,
+) {
     let reason = tokio::select! {
         reason = read(&inner, &connection, reader, rest) => reason,
         reason = write(&connection, writer) => reason,
@@ -201,7 +216,7 @@ async fn ended(connection: &Connection) -> DownReason {
 async fn read(
     inner: &Arc<Inner>,
     connection: &Arc<Connection>,
-    mut reader: OwnedReadHalf,
+    mut reader: impl AsyncRead + Unpin,
     rest: BytesMut,
 ) -> DownReason {
     let bytes_max = inner.options.message_bytes_max;
@@ -248,7 +263,7 @@ async fn read(
     }
 }
 
-async fn write(connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> DownReason {
+async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin) -> DownReason {
     let mut tick_time = connection.tick_time.subscribe();
     let mut encoder = Encoder::new(Mode::new(connection.info.flags));
     let mut batch = BytesMut::with_capacity(1024);
@@ -288,6 +303,10 @@ async fn write(connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> Down
         if let Err(error) = writer.write_all(&batch).await {
             return from_io(&error);
         }
+        // TLS keeps what the socket did not take at once.
+        if let Err(error) = writer.flush().await {
+            return from_io(&error);
+        }
         if batch.capacity() > BATCH_KEPT_BYTES {
             batch = BytesMut::new();
         }
@@ -297,6 +316,12 @@ async fn write(connection: &Arc<Connection>, mut writer: OwnedWriteHalf) -> Down
 }
 
 fn from_io(error: &io::Error) -> DownReason {
-    let by_peer = [io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionAborted, io::ErrorKind::BrokenPipe];
+    let by_peer = [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::BrokenPipe,
+        // In TLS, a close without a word.
+        io::ErrorKind::UnexpectedEof,
+    ];
     if by_peer.contains(&error.kind()) { DownReason::ClosedByPeer } else { DownReason::Network(error.to_string()) }
 }

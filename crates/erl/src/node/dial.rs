@@ -11,10 +11,12 @@ use tokio::{
 };
 
 use super::{
-    Inner,
+    Inner, accept,
     error::ConnectError,
     event::PeerInfo,
     peers::{Claim, Dial},
+    stream::Stream,
+    tls::TlsError,
 };
 
 /// A peer that dials at the same time has this part of the connect timeout.
@@ -112,6 +114,14 @@ async fn attempt(
                 Ok(Err(error)) => return Err(Failed::Error(from_io(address, &error))),
                 Err(_) => return Err(timeout("accept the connection")),
             };
+            let stream = match &inner.options.tls {
+                None => Stream::Tcp(stream),
+                Some(tls) => match timeout_at(deadline, tls.connect(stream, address, expect)).await {
+                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    Ok(Err(error)) => return Err(Failed::Error(ConnectError::Tls { address, error })),
+                    Err(_) => return Err(timeout("answer in TLS (does it speak plain distribution?)")),
+                },
+            };
             timeout_at(deadline, handshake(inner, address, expect, stream)).await.unwrap_or_else(|_| Err(timeout("finish the handshake")))
         } => result,
     }
@@ -121,35 +131,47 @@ async fn handshake(
     inner: &Arc<Inner>,
     address: SocketAddr,
     expect: &Expect,
-    mut stream: TcpStream,
+    mut stream: Stream,
 ) -> Result<PeerInfo, Failed> {
-    let machine = Initiator::new(inner.local(), expect.clone(), rand::random(), Framing::Tcp);
+    let framing = stream.framing();
+    let machine = Initiator::new(inner.local(), expect.clone(), rand::random(), framing);
     let (established, rest) = match drive(machine, &mut stream).await {
         Ok(done) => done,
         Err(Broken::Handshake(HandshakeError::Nok | HandshakeError::AlreadyConnected)) => {
             return Err(Failed::RaceLost);
         }
+        Err(Broken::Handshake(error)) if framing == Framing::Tcp && TlsError::is_tls(&error) => {
+            return Err(Failed::Error(ConnectError::Tls { address, error: TlsError::PeerIsTls }));
+        }
+        Err(Broken::Tls(error)) => return Err(Failed::Error(ConnectError::Tls { address, error })),
         Err(Broken::Handshake(error)) => return Err(Failed::Error(ConnectError::Handshake { address, error })),
         Err(Broken::Network(error)) => return Err(Failed::Error(from_io(address, &error))),
     };
     if established.peer == inner.options.name {
         return Err(Failed::Error(ConnectError::Oneself(established.peer)));
     }
+    if let Err(error) = inner.check_dialled(&stream, &established.peer) {
+        return Err(Failed::Error(ConnectError::Tls { address, error }));
+    }
     inner.start_connection(stream, rest, established, false).ok_or(Failed::Error(ConnectError::Shutdown))
 }
 
 enum Broken {
     Handshake(HandshakeError),
+    Tls(TlsError),
     Network(io::Error),
 }
 
-async fn drive(mut machine: Initiator, stream: &mut TcpStream) -> Result<(Established, BytesMut), Broken> {
+async fn drive(mut machine: Initiator, stream: &mut Stream) -> Result<(Established, BytesMut), Broken> {
     let mut input = BytesMut::with_capacity(1024);
     loop {
         while let Some(output) = machine.poll_output() {
             match output {
                 // A write that fails is followed by a read that tells why.
-                Output::Send(bytes) => drop(stream.write_all(&bytes).await),
+                Output::Send(bytes) => {
+                    drop(stream.write_all(&bytes).await);
+                    drop(stream.flush().await);
+                }
                 Output::Established(established) => return Ok((established, machine.take_rest())),
                 // Only who accepts decides.
                 Output::Decide(_) => {}
@@ -160,8 +182,10 @@ async fn drive(mut machine: Initiator, stream: &mut TcpStream) -> Result<(Establ
             Ok(0) => return Err(Broken::Handshake(machine.handle_closed())),
             Ok(_) => machine.handle_bytes(&input).map_err(Broken::Handshake)?,
             // A peer that closes with bytes of ours unread resets the connection.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                return Err(Broken::Handshake(machine.handle_closed()));
+            Err(error) if accept::is_closed(&error) => return Err(Broken::Handshake(machine.handle_closed())),
+            // In TLS 1.3 the peer looks at our certificate when we are done already.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Broken::Tls(TlsError::from_io(&error)));
             }
             Err(error) => return Err(Broken::Network(error)),
         }

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use metacluster_erl_wire::{Term, handshake::HandshakeError};
 use metacluster_types::NodeName;
 
+use super::tls::TlsError;
+
 /// Why a peer could not be connected to. Nothing changed, except where a variant says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +34,14 @@ pub enum ConnectError {
         address: SocketAddr,
         /// What did not pass.
         error: HandshakeError,
+    },
+    /// There is no TLS between the two; the text says whose fault it is.
+    #[error("{address}: {error}")]
+    Tls {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What did not do.
+        error: TlsError,
     },
     /// A long name (`name@host.domain`) and a short one (`name@host`) never mesh in Erlang: neither can dial the other.
     /// Only hidden nodes may talk to both kinds.

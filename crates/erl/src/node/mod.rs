@@ -22,6 +22,8 @@ mod peers;
 pub mod process;
 mod registry;
 mod signals;
+mod stream;
+pub mod tls;
 
 use std::{
     io,
@@ -57,6 +59,8 @@ use self::{
     peers::Peers,
     process::Process,
     registry::{Kind, LOCAL, Registry, Signal},
+    stream::Stream,
+    tls::TlsError,
 };
 
 /// The time that connections have to write what is queued when the node shuts down.
@@ -319,7 +323,7 @@ impl Inner {
     /// A handshake is done: the peer is up, unless the node is shutting down.
     fn start_connection(
         self: &Arc<Self>,
-        stream: TcpStream,
+        stream: Stream,
         rest: BytesMut,
         established: Established,
         accepted: bool,
@@ -340,6 +344,20 @@ impl Inner {
         }
         self.run_in(|tasks| &mut tasks.connections, connection::run(Arc::clone(self), connection, stream, rest));
         Some(info)
+    }
+
+    fn check_dialled(&self, stream: &Stream, peer: &NodeName) -> Result<(), TlsError> {
+        match (&self.options.tls, stream) {
+            (Some(tls), Stream::Tls(stream)) => tls.check_dialled(stream, peer),
+            (_, _) => Ok(()),
+        }
+    }
+
+    fn check_accepted(&self, stream: &Stream, peer: &NodeName) -> Result<(), TlsError> {
+        match (&self.options.tls, stream) {
+            (Some(tls), Stream::Tls(stream)) => tls.check_accepted(stream, peer),
+            (_, _) => Ok(()),
+        }
     }
 
     fn finish(&self, connection: &Arc<Connection>, reason: DownReason) {

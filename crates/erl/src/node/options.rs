@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metacluster_types::{Cookie, NodeName};
 
+use super::tls::Tls;
+
 /// The settings of a [`Node`](super::Node).
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -13,6 +15,8 @@ pub struct NodeOptions {
     pub cookie: Cookie,
     /// Hidden nodes are in no `nodes()` of a peer and take no part in `global`. Default true.
     pub hidden: bool,
+    /// Distribution over TLS, on every connection, as `-proto_dist inet_tls`. Default: plain.
+    pub tls: Option<Tls>,
     /// A tick goes out when nothing was written for so long; a peer that sent no byte in four of these is down.
     /// Default 15 s, which is OTP's `net_ticktime` of 60 s; it must be the same in the whole cluster.
     pub tick_interval: Duration,
@@ -41,6 +45,7 @@ impl NodeOptions {
             name,
             cookie,
             hidden: true,
+            tls: None,
             tick_interval: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(7),
             creation: None,

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub(crate) mod raw;
+pub(crate) mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
