@@ -15,7 +15,7 @@
 //! closures. What is written is read by a node if what came in would be; the exceptions are a map that has a key
 //! twice, which only a decoder can find, and two keys that a translation makes equal.
 //!
-//! Follows OTP's *External Term Format* and *Distribution Protocol* guides, as [`crate::term`] and [`crate::control`].
+//! Follows OTP's *External Term Format* and *Distribution Protocol* guides, as [`crate::term`](mod@crate::term) and [`crate::control`].
 
 mod error;
 mod identifier;

@@ -174,17 +174,64 @@ impl Term {
     }
 }
 
-impl From<i64> for Term {
-    fn from(value: i64) -> Self {
-        Self::Integer(value)
+macro_rules! from_integers {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for Term {
+            fn from(value: $integer) -> Self {
+                Self::Integer(value.into())
+            }
+        }
+    )*};
+}
+
+from_integers!(i8, i16, i32, i64, u8, u16, u32);
+
+impl From<bool> for Term {
+    /// `true` or `false`.
+    fn from(value: bool) -> Self {
+        Self::boolean(value)
     }
 }
 
-impl From<u32> for Term {
-    fn from(value: u32) -> Self {
-        Self::Integer(value.into())
+impl From<char> for Term {
+    /// The integer of the character, as `$c`.
+    fn from(value: char) -> Self {
+        Self::Integer(u32::from(value).into())
     }
 }
+
+impl From<&str> for Term {
+    /// A binary of the text's UTF-8, as Elixir has it. The list of its characters is [`Term::string`].
+    fn from(value: &str) -> Self {
+        Self::binary(value)
+    }
+}
+
+impl From<String> for Term {
+    /// A binary of the text's UTF-8, as Elixir has it. The list of its characters is [`Term::string`].
+    fn from(value: String) -> Self {
+        Self::Binary(value.into())
+    }
+}
+
+impl From<Vec<Self>> for Term {
+    /// A list.
+    fn from(value: Vec<Self>) -> Self {
+        Self::List(value)
+    }
+}
+
+macro_rules! from_references {
+    ($($identifier:ty),*) => {$(
+        impl From<&$identifier> for Term {
+            fn from(value: &$identifier) -> Self {
+                value.clone().into()
+            }
+        }
+    )*};
+}
+
+from_references!(Atom, Bytes, Pid, Port, Reference, Term);
 
 impl From<f64> for Term {
     fn from(value: f64) -> Self {

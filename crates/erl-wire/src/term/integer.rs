@@ -28,6 +28,25 @@ impl BigInteger {
         &self.magnitude
     }
 
+    /// The value as `i128`, when it fits.
+    #[must_use]
+    pub fn as_i128(&self) -> Option<i128> {
+        let magnitude = self.as_unsigned()?;
+        if self.negative { 0_i128.checked_sub_unsigned(magnitude) } else { magnitude.try_into().ok() }
+    }
+
+    /// The value as `u128`, when it fits.
+    #[must_use]
+    pub fn as_u128(&self) -> Option<u128> {
+        if self.negative { None } else { self.as_unsigned() }
+    }
+
+    fn as_unsigned(&self) -> Option<u128> {
+        let mut word = [0; 16];
+        word.get_mut(..self.magnitude.len())?.copy_from_slice(&self.magnitude);
+        Some(u128::from_le_bytes(word))
+    }
+
     /// The value as `u64`, when it fits.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
@@ -48,6 +67,24 @@ impl Term {
             }
         }
         Self::BigInteger(BigInteger { negative, magnitude: magnitude.into() })
+    }
+}
+
+impl From<i128> for Term {
+    fn from(value: i128) -> Self {
+        Self::from_magnitude(value < 0, &value.unsigned_abs().to_le_bytes())
+    }
+}
+
+impl From<u128> for Term {
+    fn from(value: u128) -> Self {
+        Self::from_magnitude(false, &value.to_le_bytes())
+    }
+}
+
+impl From<usize> for Term {
+    fn from(value: usize) -> Self {
+        Self::from_magnitude(false, &value.to_le_bytes())
     }
 }
 

@@ -15,6 +15,7 @@ mod identifier;
 mod inflate;
 mod integer;
 mod limits;
+mod macros;
 mod order;
 pub(crate) mod tag;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use self::{
     identifier::{Pid, Port, Reference},
     integer::BigInteger,
     limits::{DEPTH_CEILING, Limits},
+    macros::Literal,
 };
 
 /// The first byte of a term that stands on its own: the version of the format.
