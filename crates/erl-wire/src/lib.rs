@@ -3,7 +3,8 @@
 //! Pure: no clock, socket, thread, async or random number. Bytes come in, values and bytes go out, and whatever a peer
 //! claims is checked against a limit before it is believed. Nothing here panics on input.
 //!
-//! - [`term`]: the external term format, both ways.
+//! - [`term`](mod@term): terms and the external term format, both ways; [`term!`] writes one down.
+//! - [`serde`](mod@serde): terms to types of Rust, and back.
 //! - [`epmd`]: the requests and replies of the port mapper, both ways.
 //! - [`handshake`]: version 6 of the distribution handshake, one machine a side.
 //! - [`control`]: the control messages, from and to terms.
@@ -18,6 +19,7 @@ pub mod epmd;
 pub mod frame;
 pub mod handshake;
 pub mod rewrite;
+pub mod serde;
 pub mod term;
 
 pub use control::Control;
