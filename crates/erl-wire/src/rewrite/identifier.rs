@@ -32,6 +32,7 @@ impl<'a> AtomView<'a> {
 
     /// Whether it is this atom.
     #[must_use]
+    #[inline]
     pub fn is(&self, text: &str) -> bool {
         if self.latin1 {
             self.text.iter().map(|byte| char::from(*byte)).eq(text.chars())
@@ -51,6 +52,7 @@ impl<'a> AtomView<'a> {
         atom.expect("a view is made of at most 255 characters")
     }
 
+    #[inline]
     fn write(&self, out: &mut BytesMut) {
         let (small, large) =
             if self.latin1 { (tag::SMALL_ATOM, tag::ATOM) } else { (tag::SMALL_ATOM_UTF8, tag::ATOM_UTF8) };
@@ -164,6 +166,7 @@ impl PidView<'_> {
         Pid { node: self.node.to_atom(), id: self.id, serial: self.serial, creation: self.creation }
     }
 
+    #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
         out.put_u8(tag::NEW_PID);
         self.node.write(out);
@@ -188,6 +191,7 @@ impl PortView<'_> {
         Port { node: self.node.to_atom(), id: self.id, creation: self.creation }
     }
 
+    #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
         // The older form when the number fits, as nodes do.
         match u32::try_from(self.id) {
@@ -226,6 +230,7 @@ impl ReferenceView<'_> {
         Reference { node: self.node.to_atom(), creation: self.creation, ids: self.ids.as_slice().to_vec() }
     }
 
+    #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
         out.put_slice(&[tag::NEWER_REFERENCE, 0, self.ids.count]);
         self.node.write(out);

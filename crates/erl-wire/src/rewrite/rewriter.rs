@@ -26,6 +26,9 @@ impl Default for RewriteLimits {
     }
 }
 
+/// No message grows beyond this, whatever the limits say: what is counted as awaited then never overflows.
+const WRITTEN_BYTES_CEILING: u64 = 1 << 32;
+
 /// More memory than this is given back when a held closure is through.
 const HELD_BYTES_KEPT: usize = 64 << 10;
 
@@ -74,7 +77,7 @@ pub struct Rewriter {
     /// How many terms are still to come, those inside containers that have begun included.
     awaited: u64,
     /// How many bytes of the token that the last piece ended in are still to come.
-    skip: usize,
+    skip: u64,
     /// A token, or a closure, of which more must be there before anything can be made of it.
     cut: Vec<u8>,
     /// The closures around the next token, all of whose bytes are in the input.
@@ -99,6 +102,7 @@ impl Rewriter {
     /// With nothing under way.
     #[must_use]
     pub fn new(limits: RewriteLimits) -> Self {
+        let limits = RewriteLimits { written_bytes_max: limits.written_bytes_max.min(WRITTEN_BYTES_CEILING), ..limits };
         Self { limits, awaited: 0, skip: 0, cut: Vec::new(), funs: Vec::new(), read: 0, written: 0 }
     }
 
@@ -203,100 +207,103 @@ impl Rewriter {
 
     /// Copies what the token that has begun still counts.
     fn skip_bytes<'p>(&mut self, piece: &'p [u8], out: &mut BytesMut) -> Result<&'p [u8], RewriteError> {
-        let (taken, rest) = piece.split_at(self.skip.min(piece.len()));
-        self.append(taken, out)?;
-        self.skip -= taken.len();
+        let (taken, rest) =
+            piece.split_at(usize::try_from(self.skip).map_or(piece.len(), |skip| skip.min(piece.len())));
+        Copy::new(taken, self, out).flush(taken.len(), out)?;
+        self.skip -= taken.len() as u64;
         self.read += taken.len() as u64;
+        self.written += taken.len() as u64;
         Ok(rest)
     }
 
     fn walk(&mut self, input: &[u8], translate: &mut impl Translate, out: &mut BytesMut) -> Result<(), RewriteError> {
         let mut cursor = Cursor { at: 0, awaited: self.awaited };
-        // Up to here the input is written, or not to be written.
-        let mut copied = 0;
+        let started = out.len();
+        let mut copy = Copy::new(input, self, out);
         // The end of the innermost closure, and how many terms are awaited behind it.
         let (mut limit, mut floor) = (input.len(), 0);
         loop {
             let region = &input[..limit];
             let stop = scan(region, &mut cursor, floor);
+            // Behind the region only when a token goes on there.
+            let at = usize::try_from(cursor.at).unwrap_or(usize::MAX);
             match stop {
                 Stop::Special => {}
                 Stop::Done => match self.funs.pop() {
-                    None if cursor.at < limit => return Err(self.error(cursor.at, RewriteFault::Trailing)),
+                    None if at < limit => return Err(self.error(at, RewriteFault::Trailing)),
                     None => break,
+                    Some(_) if at != limit => return Err(self.error(at, RewriteFault::Malformed("fun"))),
                     Some(fun) => {
-                        if cursor.at != limit {
-                            return Err(self.error(cursor.at, RewriteFault::Malformed("fun")));
-                        }
-                        copied = self.close(&fun, input, copied, limit, out)?;
+                        self.close(&fun, &mut copy, limit, out)?;
                         (limit, floor) = (fun.outer_limit, fun.outer_floor);
                         continue;
                     }
                 },
                 Stop::End if self.funs.is_empty() => break,
                 Stop::Cut if self.funs.is_empty() => {
-                    self.cut.extend_from_slice(&region[cursor.at..]);
-                    limit = cursor.at;
+                    self.cut.extend_from_slice(&region[at..]);
+                    limit = at;
                     break;
                 }
-                Stop::End | Stop::Cut => return Err(self.error(cursor.at, RewriteFault::Malformed("fun"))),
+                Stop::End | Stop::Cut => return Err(self.error(at, RewriteFault::Malformed("fun"))),
             }
-            let start = cursor.at;
-            let size = match token::read(&region[start..], self.limits.fun_bytes_max) {
-                Ok(Token::Pid(pid, size)) => {
-                    if let Some(other) = translate.pid(&pid) {
-                        self.append(&input[copied..start], out)?;
-                        let before = out.len();
-                        other.write(out);
-                        self.count_written(out.len() - before)?;
-                        copied = start + size;
+            let rest = &region[at..];
+            let size = if let Some((pid, size)) = token::common_pid(rest) {
+                if let Some(other) = translate.pid(&pid) {
+                    copy.replace(at, size, out, |out| other.write(out))?;
+                }
+                size
+            } else if let Some((reference, size)) = token::common_reference(rest) {
+                if let Some(other) = translate.reference(&reference) {
+                    copy.replace(at, size, out, |out| other.write(out))?;
+                }
+                size
+            } else {
+                match token::read(rest, self.limits.fun_bytes_max) {
+                    Ok(Token::Leaf(size)) => size,
+                    Ok(Token::Pid(pid, size)) => {
+                        if let Some(other) = translate.pid(&pid) {
+                            copy.replace(at, size, out, |out| other.write(out))?;
+                        }
+                        size
                     }
-                    size
-                }
-                Ok(Token::Reference(reference, size)) => {
-                    if let Some(other) = translate.reference(&reference) {
-                        self.append(&input[copied..start], out)?;
-                        let before = out.len();
-                        other.write(out);
-                        self.count_written(out.len() - before)?;
-                        copied = start + size;
+                    Ok(Token::Reference(reference, size)) => {
+                        if let Some(other) = translate.reference(&reference) {
+                            copy.replace(at, size, out, |out| other.write(out))?;
+                        }
+                        size
                     }
-                    size
-                }
-                Ok(Token::Port(port, size)) => {
-                    if let Some(other) = translate.port(&port) {
-                        self.append(&input[copied..start], out)?;
-                        let before = out.len();
-                        other.write(out);
-                        self.count_written(out.len() - before)?;
-                        copied = start + size;
+                    Ok(Token::Port(port, size)) => {
+                        if let Some(other) = translate.port(&port) {
+                            copy.replace(at, size, out, |out| other.write(out))?;
+                        }
+                        size
                     }
-                    size
+                    Ok(Token::Fun(head)) => {
+                        copy.flush(at + 1, out)?;
+                        self.open(&head, at, out.len(), (limit, floor))?;
+                        floor = cursor.awaited - 1;
+                        limit = at + head.size;
+                        // The creator and the free variables, in the place of the closure itself.
+                        cursor.at += head.creator_at as u64;
+                        cursor.awaited = floor + 1 + u64::from(head.free);
+                        continue;
+                    }
+                    Err(NoToken::Needs(_)) if self.funs.is_empty() => {
+                        self.cut.extend_from_slice(rest);
+                        limit = at;
+                        break;
+                    }
+                    Err(NoToken::Needs(_)) => return Err(self.error(at, RewriteFault::Malformed("fun"))),
+                    Err(NoToken::Bad(fault)) => return Err(self.error(at, fault)),
                 }
-                Ok(Token::Leaf(size)) => size,
-                Ok(Token::Fun(head)) => {
-                    let size_at = start + 1;
-                    self.append(&input[copied..size_at], out)?;
-                    copied = size_at;
-                    self.open(&head, start, out.len(), (limit, floor))?;
-                    floor = cursor.awaited - 1;
-                    limit = start + head.size;
-                    // The creator and the free variables, in the place of the closure itself.
-                    cursor = Cursor { at: start + head.creator_at, awaited: floor + 1 + u64::from(head.free) };
-                    continue;
-                }
-                Err(NoToken::Needs(_)) if self.funs.is_empty() => {
-                    self.cut.extend_from_slice(&region[start..]);
-                    limit = start;
-                    break;
-                }
-                Err(NoToken::Needs(_)) => return Err(self.error(start, RewriteFault::Malformed("fun"))),
-                Err(NoToken::Bad(fault)) => return Err(self.error(start, fault)),
             };
-            cursor = Cursor { at: start.saturating_add(size), awaited: cursor.awaited - 1 };
+            cursor.at += size as u64;
+            cursor.awaited -= 1;
         }
-        self.append(&input[copied..limit], out)?;
-        self.skip = cursor.at.saturating_sub(limit);
+        copy.flush(limit, out)?;
+        self.written += (out.len() - started) as u64;
+        self.skip = cursor.at.saturating_sub(limit as u64);
         self.awaited = cursor.awaited;
         self.read += limit as u64;
         Ok(())
@@ -317,41 +324,25 @@ impl Rewriter {
         Ok(())
     }
 
-    /// Writes the size that a closure has now, if it has changed, and says up to where the input is written.
+    /// Writes the size that a closure has now, if it has changed.
     #[cold]
     fn close(
         &mut self,
         fun: &OpenFun,
-        input: &[u8],
-        copied: usize,
+        copy: &mut Copy<'_>,
         end: usize,
         out: &mut BytesMut,
-    ) -> Result<usize, RewriteError> {
-        if out.len() - fun.size_at + (end - copied) == fun.size {
-            return Ok(copied);
+    ) -> Result<(), RewriteError> {
+        let size = out.len() - fun.size_at + (end - copy.copied);
+        if size == fun.size {
+            return Ok(());
         }
-        self.append(&input[copied..end], out)?;
-        let size = out.len() - fun.size_at;
+        copy.flush(end, out)?;
         if size >= self.limits.fun_bytes_max {
             return Err(self.error(end, RewriteFault::FunTooLarge(self.limits.fun_bytes_max)));
         }
         let Ok(size) = u32::try_from(size) else { return Err(self.error(end, RewriteFault::Malformed("fun"))) };
         out[fun.size_at..fun.size_at + 4].copy_from_slice(&size.to_be_bytes());
-        Ok(end)
-    }
-
-    #[inline]
-    fn append(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), RewriteError> {
-        out.put_slice(bytes);
-        self.count_written(bytes.len())
-    }
-
-    #[inline]
-    fn count_written(&mut self, bytes: usize) -> Result<(), RewriteError> {
-        self.written += bytes as u64;
-        if self.written > self.limits.written_bytes_max {
-            return Err(self.error(0, RewriteFault::TooLong(self.limits.written_bytes_max)));
-        }
         Ok(())
     }
 
@@ -363,5 +354,61 @@ impl Rewriter {
     #[cold]
     fn error(&self, at: usize, fault: RewriteFault) -> RewriteError {
         RewriteError { at: self.read + at as u64, fault }
+    }
+}
+
+/// What of a piece is written.
+struct Copy<'a> {
+    input: &'a [u8],
+    /// Up to here the input is written, or not to be written.
+    copied: usize,
+    /// Where the output must end, at the latest.
+    out_end: usize,
+    /// What was read before the input, and the limit, for the error.
+    read: u64,
+    written_bytes_max: u64,
+}
+
+impl<'a> Copy<'a> {
+    fn new(input: &'a [u8], rewriter: &Rewriter, out: &BytesMut) -> Self {
+        let written_bytes_max = rewriter.limits.written_bytes_max;
+        let left = usize::try_from(written_bytes_max - rewriter.written).unwrap_or(usize::MAX);
+        Self { input, copied: 0, out_end: out.len().saturating_add(left), read: rewriter.read, written_bytes_max }
+    }
+
+    /// Writes the input as it is, up to `end`.
+    #[inline]
+    fn flush(&mut self, end: usize, out: &mut BytesMut) -> Result<(), RewriteError> {
+        out.put_slice(&self.input[self.copied..end]);
+        self.copied = end;
+        self.check(out)
+    }
+
+    /// Writes something else in the place of the `size` bytes at `at`.
+    #[inline]
+    fn replace(
+        &mut self,
+        at: usize,
+        size: usize,
+        out: &mut BytesMut,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), RewriteError> {
+        if self.copied < at {
+            out.put_slice(&self.input[self.copied..at]);
+        }
+        write(out);
+        self.copied = at + size;
+        self.check(out)
+    }
+
+    #[inline]
+    fn check(&self, out: &BytesMut) -> Result<(), RewriteError> {
+        if out.len() <= self.out_end { Ok(()) } else { Err(self.too_long()) }
+    }
+
+    #[cold]
+    fn too_long(&self) -> RewriteError {
+        let at = self.read + self.copied as u64;
+        RewriteError { at, fault: RewriteFault::TooLong(self.written_bytes_max) }
     }
 }

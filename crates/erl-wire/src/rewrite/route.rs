@@ -5,7 +5,7 @@
 use super::{
     AtomView, PidView, ReferenceView, RewriteFault,
     scan::{Cursor, Stop, scan},
-    table::TABLE,
+    table::Entry,
     token::{self, NoToken, Token},
 };
 use crate::{
@@ -56,6 +56,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// When it is of no known kind, or refers to a cache of atoms, which we never negotiate.
+    #[inline]
     pub fn read(frame: &'a [u8]) -> Result<Self, RouteError> {
         match frame {
             [] => Ok(Self::Tick),
@@ -83,6 +84,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// When the control message is malformed or is cut.
+    #[inline]
     pub fn route(&self) -> Result<Option<Route<'a>>, RouteError> {
         match *self {
             Self::Tick | Self::Next { .. } => Ok(None),
@@ -225,7 +227,37 @@ impl<'a> Route<'a> {
     ///
     /// # Errors
     /// When it is no control message, or is cut.
+    #[inline]
     pub fn read(body: &'a [u8]) -> Result<Self, RouteError> {
+        match Self::common(body) {
+            Some(route) => Ok(route),
+            None => Self::any(body),
+        }
+    }
+
+    /// Messages to a pid, a name and an alias, in the form in which nodes send them: nearly all that there is.
+    #[inline]
+    fn common(body: &'a [u8]) -> Option<Self> {
+        let (&[tag::SMALL_TUPLE, elements, tag::SMALL_INTEGER, operation], rest) = body.split_first_chunk()? else {
+            return None;
+        };
+        let (from, first) = token::common_pid(rest)?;
+        let rest = &rest[first..];
+        let (to, second) = match (operation, elements) {
+            (22, 3) => token::common_pid(rest).map(|(to, size)| (Endpoint::Pid(to), size))?,
+            (33, 3) => token::common_reference(rest).map(|(to, size)| (Endpoint::Alias(to), size))?,
+            (6, 4) => {
+                let named = rest.strip_prefix(&[tag::SMALL_ATOM_UTF8, 0])?;
+                let (to, size) = token::atom(named).ok()?;
+                (Endpoint::Name(to), 2 + size)
+            }
+            _ => return None,
+        };
+        let (control, payload) = body.split_at_checked(4 + first + second)?;
+        Some(Self { operation, from: Some(Endpoint::Pid(from)), to: Some(to), reference: None, control, payload })
+    }
+
+    fn any(body: &'a [u8]) -> Result<Self, RouteError> {
         let (elements, operation, mut at) = match *body {
             [tag::SMALL_TUPLE, count, tag::SMALL_INTEGER, operation, ..] => (u32::from(count), operation, 4),
             [tag::LARGE_TUPLE, a, b, c, d, tag::SMALL_INTEGER, operation, ..] => {
@@ -260,7 +292,8 @@ impl<'a> Route<'a> {
             }
         }
         (route.control, route.payload) = body.split_at_checked(at).ok_or(RouteError::Term(RewriteFault::Truncated))?;
-        route.check_ends(malformed)
+        route.check_ends(malformed)?;
+        Ok(route)
     }
 
     /// Whether a payload follows.
@@ -281,7 +314,7 @@ impl<'a> Route<'a> {
     }
 
     /// Each end is of a kind that its operation has.
-    fn check_ends(mut self, malformed: RouteError) -> Result<Self, RouteError> {
+    fn check_ends(&mut self, malformed: RouteError) -> Result<(), RouteError> {
         use Endpoint::{Alias, Name, Pid};
         let fine = match self.operation {
             // A name is registered for the receiver.
@@ -298,17 +331,20 @@ impl<'a> Route<'a> {
             37 => matches!((self.from, self.to), (Some(Pid(_) | Name(_)), Some(_))),
             _ => matches!(self.from, None | Some(Pid(_))) && matches!(self.to, None | Some(Pid(_))),
         };
-        if fine { Ok(self) } else { Err(malformed) }
+        if fine { Ok(()) } else { Err(malformed) }
     }
 }
 
 /// The identifier or the atom at the start of `bytes`, and how many bytes it takes.
 fn endpoint(bytes: &[u8], malformed: RouteError) -> Result<(Endpoint<'_>, usize), RouteError> {
+    if let Some((pid, size)) = token::common_pid(bytes) {
+        return Ok((Endpoint::Pid(pid), size));
+    }
     let read = match bytes.first() {
         Some(&(tag::SMALL_ATOM_UTF8 | tag::SMALL_ATOM | tag::ATOM_UTF8 | tag::ATOM)) => {
             token::atom(bytes).map(|(atom, size)| (Endpoint::Name(atom), size))
         }
-        Some(&tag) if !TABLE[usize::from(tag)].special => return Err(malformed),
+        Some(&tag) if !Entry::of(tag).is_special() => return Err(malformed),
         _ => match token::read(bytes, 0) {
             Ok(Token::Pid(pid, size)) => Ok((Endpoint::Pid(pid), size)),
             Ok(Token::Reference(reference, size)) => Ok((Endpoint::Alias(reference), size)),
@@ -327,20 +363,21 @@ fn skip(bytes: &[u8]) -> Result<usize, RouteError> {
     let region = bytes.get(..CONTROL_BYTES_MAX).unwrap_or(bytes);
     let mut cursor = Cursor { at: 0, awaited: 1 };
     loop {
-        match scan(region, &mut cursor, 0) {
-            Stop::Done if cursor.at <= region.len() => return Ok(cursor.at),
+        let stop = scan(region, &mut cursor, 0);
+        let at = usize::try_from(cursor.at).unwrap_or(usize::MAX);
+        match stop {
+            Stop::Done if at <= region.len() => return Ok(at),
             Stop::Done | Stop::End | Stop::Cut => return Err(RouteError::Term(RewriteFault::Truncated)),
             Stop::Special => {}
         }
-        match token::read(&region[cursor.at..], region.len()) {
-            Ok(Token::Pid(_, size) | Token::Port(_, size) | Token::Reference(_, size) | Token::Leaf(size)) => {
-                cursor.at = cursor.at.saturating_add(size);
-            }
+        let size = match token::read(&region[at..], region.len()) {
+            Ok(Token::Pid(_, size) | Token::Port(_, size) | Token::Reference(_, size) | Token::Leaf(size)) => size,
             // Whoever rewrites it will look inside.
-            Ok(Token::Fun(head)) => cursor.at += head.size,
+            Ok(Token::Fun(head)) => head.size,
             Err(NoToken::Needs(_)) => return Err(RouteError::Term(RewriteFault::Truncated)),
             Err(NoToken::Bad(fault)) => return Err(RouteError::Term(fault)),
-        }
+        };
+        cursor.at += size as u64;
         cursor.awaited -= 1;
     }
 }

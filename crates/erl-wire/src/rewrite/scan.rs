@@ -1,13 +1,19 @@
 //! The inner loop: over all that is no identifier.
+//!
+//! Integers, atoms and binaries have a branch each. Terms repeat their shape, so that the processor mostly guesses them
+//! right, and then the next token waits for no load from the table: more than twice the speed for integers, half as much
+//! again for documents. What is left goes through the table.
 
-use super::table::TABLE;
+use super::{table::Entry, token::is_ascii};
+use crate::term::tag;
 
 /// Where a scan is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor {
     /// Of the next token; behind the input when the last one goes on there.
-    pub(super) at: usize,
-    /// How many terms are still to come.
+    pub(super) at: u64,
+    /// How many terms are still to come. What takes five bytes adds at most 2^33 to it, and messages are bounded far below
+    /// the bytes that would let it overflow.
     pub(super) awaited: u64,
 }
 
@@ -20,42 +26,84 @@ pub(super) enum Stop {
     End,
     /// The input ends in the first bytes of a token.
     Cut,
-    /// At a token that is not in the table.
+    /// At a token that needs a closer look.
     Special,
 }
 
 /// Goes on until something needs a closer look.
-#[inline]
+#[inline(always)]
 pub(super) fn scan(input: &[u8], cursor: &mut Cursor, floor: u64) -> Stop {
     let Cursor { mut at, mut awaited } = *cursor;
     let stop = loop {
         if awaited <= floor {
             break Stop::Done;
         }
-        let Some(rest) = input.get(at..) else { break Stop::End };
-        let mut padded = [0; 5];
-        let window = match rest.first_chunk::<5>() {
-            Some(window) => window,
-            None if rest.is_empty() => break Stop::End,
-            None => {
-                padded[..rest.len()].copy_from_slice(rest);
-                &padded
+        let Some(rest) = usize::try_from(at).ok().and_then(|at| input.get(at..)) else { break Stop::End };
+        let Some(&[tag, a, b, c, d]) = rest.first_chunk() else {
+            match last_bytes(rest) {
+                Ok((size, held)) => {
+                    at += size;
+                    awaited = awaited - 1 + held;
+                    continue;
+                }
+                Err(stop) => break stop,
             }
         };
-        let [tag, word @ ..] = *window;
-        let entry = TABLE[usize::from(tag)];
-        if entry.special {
+        if tag == tag::SMALL_ATOM_UTF8 {
+            match rest.get(2..2 + usize::from(a)) {
+                Some([]) => {}
+                Some([_]) if b < 0x80 => {}
+                Some([_, _]) if b | c < 0x80 => {}
+                Some([_, _, _]) if b | c | d < 0x80 => {}
+                Some(text @ [_, _, _, _, ..]) if is_ascii(text) => {}
+                Some(_) | None => break Stop::Special,
+            }
+            at += 2 + u64::from(a);
+            awaited -= 1;
+            continue;
+        }
+        if tag == tag::BINARY {
+            at += 5 + u64::from(u32::from_be_bytes([a, b, c, d]));
+            awaited -= 1;
+            continue;
+        }
+        if tag == tag::INTEGER {
+            at += 5;
+            awaited -= 1;
+            continue;
+        }
+        if tag == tag::SMALL_INTEGER {
+            at += 2;
+            awaited -= 1;
+            continue;
+        }
+        let entry = Entry::of(tag);
+        if entry.is_special() {
             break Stop::Special;
         }
-        if rest.len() < 5 && rest.len() < usize::from(entry.header) {
-            break Stop::Cut;
-        }
-        let word = u64::from(u32::from_be_bytes(word));
-        at = at.saturating_add(usize::from(entry.base) + (word >> entry.byte_shift) as usize);
-        let terms = ((word >> entry.term_shift) << entry.doubled) + u64::from(entry.more);
-        // Each adds less than 2^33, and takes five bytes: more than any message has before this could overflow.
-        awaited = (awaited - 1).saturating_add(terms);
+        let word = u32::from_be_bytes([a, b, c, d]);
+        at += entry.size(word);
+        awaited = awaited - 1 + entry.held(word);
     };
     *cursor = Cursor { at, awaited };
     stop
+}
+
+/// A token that begins in the last four bytes of the input: its size and how many terms it holds.
+#[inline(never)]
+fn last_bytes(rest: &[u8]) -> Result<(u64, u64), Stop> {
+    let Some(tag) = rest.first() else { return Err(Stop::End) };
+    let entry = Entry::of(*tag);
+    if entry.is_special() {
+        return Err(Stop::Special);
+    }
+    if rest.len() < entry.header() {
+        return Err(Stop::Cut);
+    }
+    let mut padded = [0; 4];
+    for (byte, given) in padded.iter_mut().zip(&rest[1..]) {
+        *byte = *given;
+    }
+    let word = u32::from_be_bytes(padded);
+    Ok((entry.size(word), entry.held(word)))
 }

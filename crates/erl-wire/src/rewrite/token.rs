@@ -1,6 +1,6 @@
 //! The tokens that the table does not have: identifiers, closures, and what is rare.
 
-use super::{AtomView, PidView, PortView, ReferenceIds, ReferenceView, RewriteFault, table::TABLE};
+use super::{AtomView, PidView, PortView, ReferenceIds, ReferenceView, RewriteFault, table::Entry};
 use crate::term::{Reference, tag};
 
 /// Bytes that 255 characters take at most.
@@ -114,6 +114,45 @@ pub(super) fn read<'a>(bytes: &'a [u8], fun_bytes_max: usize) -> Result<Token<'a
     }
 }
 
+/// The pid at the start of `bytes`, and how many bytes it takes, if it is there in the form in which nodes send it.
+#[inline(always)]
+pub(super) fn common_pid(bytes: &[u8]) -> Option<(PidView<'_>, usize)> {
+    let &[tag::NEW_PID, tag::SMALL_ATOM_UTF8, length] = bytes.first_chunk()? else { return None };
+    let (text, rest) = bytes[3..].split_at_checked(length.into())?;
+    let &[a, b, c, d, e, f, g, h, i, j, k, l] = rest.first_chunk()?;
+    if !is_ascii(text) {
+        return None;
+    }
+    let pid = PidView {
+        node: AtomView::new(text, false),
+        id: u32::from_be_bytes([a, b, c, d]),
+        serial: u32::from_be_bytes([e, f, g, h]),
+        creation: u32::from_be_bytes([i, j, k, l]),
+    };
+    Some((pid, 15 + text.len()))
+}
+
+/// The reference at the start of `bytes`, and how many bytes it takes, if it is there in the form in which nodes send
+/// it.
+#[inline(always)]
+pub(super) fn common_reference(bytes: &[u8]) -> Option<(ReferenceView<'_>, usize)> {
+    let &[tag::NEWER_REFERENCE, 0, count @ 1..=5, tag::SMALL_ATOM_UTF8, length] = bytes.first_chunk()? else {
+        return None;
+    };
+    let (text, rest) = bytes[5..].split_at_checked(length.into())?;
+    let (creation, rest) = rest.split_first_chunk()?;
+    let ids = rest.get(..4 * usize::from(count))?;
+    if !is_ascii(text) {
+        return None;
+    }
+    let reference = ReferenceView {
+        node: AtomView::new(text, false),
+        creation: u32::from_be_bytes(*creation),
+        ids: ReferenceIds::from_bytes(ids),
+    };
+    Some((reference, 9 + text.len() + ids.len()))
+}
+
 /// Reads an atom at the start of `bytes`, and how many bytes it takes.
 pub(super) fn atom(bytes: &[u8]) -> Result<(AtomView<'_>, usize)> {
     let mut reader = Reader { bytes, at: 0 };
@@ -193,7 +232,7 @@ impl<'a> Reader<'a> {
             other => self.rare_atom(other)?,
         };
         let text = self.take(length)?;
-        if !latin1 && !text.is_ascii() {
+        if !latin1 && !is_ascii(text) {
             check_utf8(text)?;
         }
         Ok(AtomView::new(text, latin1))
@@ -224,10 +263,10 @@ impl<'a> Reader<'a> {
         if !matches!(tag, tag::SMALL_INTEGER | tag::INTEGER | tag::SMALL_BIG | tag::LARGE_BIG) {
             return Err(RewriteFault::Malformed("fun").into());
         }
-        let entry = TABLE[usize::from(tag)];
-        let word = if entry.header > 1 { self.array().map(u32::from_be_bytes)? } else { 0 };
+        let entry = Entry::of(tag);
+        let word = if entry.header() > 1 { self.u32()? } else { 0 };
         self.at = at;
-        self.take(usize::from(entry.base) + (u64::from(word) >> entry.byte_shift) as usize)?;
+        self.take(usize::try_from(entry.size(word)).map_err(|_| NoToken::Bad(RewriteFault::Malformed("fun")))?)?;
         Ok(())
     }
 }
@@ -243,9 +282,9 @@ fn check_utf8(text: &[u8]) -> Result<()> {
 /// many more bytes to copy.
 pub(super) fn needed(bytes: &[u8], fun_bytes_max: usize) -> std::result::Result<usize, RewriteFault> {
     let Some(tag) = bytes.first() else { return Ok(1) };
-    let entry = TABLE[usize::from(*tag)];
-    if !entry.special {
-        return Ok(entry.header.into());
+    let entry = Entry::of(*tag);
+    if !entry.is_special() {
+        return Ok(entry.header());
     }
     match read(bytes, fun_bytes_max) {
         // Whoever put these bytes aside was short of some; now all are there.
@@ -253,4 +292,24 @@ pub(super) fn needed(bytes: &[u8], fun_bytes_max: usize) -> std::result::Result<
         Err(NoToken::Needs(needed)) => Ok(needed),
         Err(NoToken::Bad(fault)) => Err(fault),
     }
+}
+
+/// As the one of the standard library, but for the short texts of atoms.
+#[inline(always)]
+pub(super) fn is_ascii(text: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let bits = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) if text.len() <= 16 => u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last),
+        (Some(_), Some(_)) => return text.is_ascii(),
+        _ => match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+            (Some(first), Some(last)) => u64::from(u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)),
+            _ => match *text {
+                [a, b, c] => (a | b | c).into(),
+                [a, b] => (a | b).into(),
+                [a] => a.into(),
+                _ => 0,
+            },
+        },
+    };
+    bits & HIGH == 0
 }
