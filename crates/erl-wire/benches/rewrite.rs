@@ -39,14 +39,17 @@ impl Rename {
 }
 
 impl Translate for Rename {
+    #[inline]
     fn pid(&mut self, pid: &PidView<'_>) -> Option<PidView<'_>> {
         self.other(&pid.node).map(|node| PidView { node, creation: 7, ..*pid })
     }
 
+    #[inline]
     fn port(&mut self, port: &PortView<'_>) -> Option<PortView<'_>> {
         self.other(&port.node).map(|node| PortView { node, creation: 7, ..*port })
     }
 
+    #[inline]
     fn reference(&mut self, reference: &ReferenceView<'_>) -> Option<ReferenceView<'_>> {
         self.other(&reference.node).map(|node| ReferenceView { node, creation: 7, ..*reference })
     }

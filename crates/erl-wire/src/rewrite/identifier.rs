@@ -234,9 +234,15 @@ impl ReferenceView<'_> {
     pub(super) fn write(&self, out: &mut BytesMut) {
         out.put_slice(&[tag::NEWER_REFERENCE, 0, self.ids.count]);
         self.node.write(out);
-        out.put_u32(self.creation);
-        for id in self.ids.as_slice() {
-            out.put_u32(*id);
+        // Five words, of which as many are written as there are: one copy for all of them.
+        let mut rest = [0; 4 + 4 * Reference::IDS_MAX];
+        rest[..4].copy_from_slice(&self.creation.to_be_bytes());
+        for (bytes, word) in rest[4..].as_chunks_mut::<4>().0.iter_mut().zip(&self.ids.words) {
+            *bytes = word.to_be_bytes();
+        }
+        match self.ids.count {
+            3 => out.put_slice(&rest[..16]),
+            count => out.put_slice(&rest[..4 + 4 * usize::from(count)]),
         }
     }
 }
