@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::unix::AsyncFd, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::watch,
+    task::{JoinSet, yield_now},
+    time::sleep,
+};
 
 use super::{
     connection::{Caller, Conversation, Greeted, Hold, greet, turn_away},
@@ -17,8 +22,8 @@ use super::{
 /// The wait after an `accept` that failed, most likely for lack of descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Connections that are taken before others get a turn.
-const TURN: usize = 64;
+/// Connections that are taken before other tasks get a turn. A client that is fast enough would keep them from it.
+const TURN: usize = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -85,6 +90,7 @@ impl Acceptor {
                 self.converse(Conversation::new(stream, caller));
             }
         }
+        yield_now().await;
     }
 
     /// Lets a connection in, if there is room for it.

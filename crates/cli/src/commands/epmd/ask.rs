@@ -78,7 +78,10 @@ fn stop(port: u16, name: &OsStr) -> io::Result<bool> {
     let Some(epmd) = connect(port, true) else { return Ok(false) };
     // What follows the first seven letters is not for people: an unknown name is answered with `NOEXISTSTOPPED`.
     match command(epmd, &[b"s", name].concat(), 7) {
-        Ok(answer) if answer.len() == 7 => print(&[&answer, &b"\n"[..]].concat()).map(|()| true),
+        Ok(answer) if answer.len() == 7 => {
+            let text = answer.split(|byte| *byte == 0).next().unwrap_or_default();
+            print(&[text, b"\n"].concat()).map(|()| true)
+        }
         Ok(_) => cut(),
         Err(_) => unanswered(),
     }
