@@ -4,7 +4,8 @@
 const LINES_MAX: usize = 600;
 
 /// Files that may be longer, each with the reason.
-const LONG: [(&str, &str); 0] = [];
+const LONG: [(&str, &str); 1] =
+    [("crates/sim/src/formation/world.rs", "one machine: sources, nodes, links and faults share their state")];
 
 /// Parts of paths that only one machine has. Put together here, so that this file does not hold them.
 const MACHINE_PATHS: [&str; 4] =
