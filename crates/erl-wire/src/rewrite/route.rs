@@ -269,7 +269,7 @@ impl<'a> Route<'a> {
         let shape = SHAPES.get(usize::from(operation)).copied().flatten().ok_or(unknown)?;
         let malformed = RouteError::Malformed(operation);
         let tokens = operation == 37 && elements == u32::from(shape.elements) + 1;
-        if elements != shape.elements.into() && !tokens {
+        if elements != u32::from(shape.elements) && !tokens {
             return Err(malformed);
         }
         let mut route = Self { operation, from: None, to: None, reference: None, control: &[], payload: &[] };

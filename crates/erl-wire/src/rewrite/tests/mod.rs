@@ -1,5 +1,6 @@
 //! The rewriter against trees of terms, byte by byte, and against bytes from peers that lie.
 
+mod beam;
 mod hostile;
 mod rewriting;
 mod routing;

@@ -128,7 +128,7 @@ fn a_rewriter_is_used_again_after_an_error() {
 }
 
 /// A term in which closures, pids as keys and large parts are likely.
-fn message() -> impl Strategy<Value = Term> {
+pub(super) fn message() -> impl Strategy<Value = Term> {
     let large = (any_term(), prop::collection::vec(any::<u8>(), 0..5000));
     prop_oneof![
         4 => any_term(),
