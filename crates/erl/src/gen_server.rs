@@ -5,7 +5,7 @@
 
 use metacluster_erl_wire::{Pid, Reference, Term};
 
-use crate::node::{Node, error::SendError};
+use crate::node::{Node, error::SendError, process::Process};
 
 /// Who is to be answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +69,20 @@ pub fn parse_cast(message: Term) -> Result<Term, Term> {
     }
 }
 
-/// Answers a call.
+/// Answers a call, as the process that was called: what it has sent to the caller before comes before.
+///
+/// # Errors
+/// When the answer was not queued.
+pub fn reply_as(process: &Process, from: &From, answer: Term) -> Result<(), SendError> {
+    let message = Term::tuple([from.tag.clone(), answer]);
+    match from.alias() {
+        Some(alias) => process.node().send_alias_from(process.pid(), alias, &from.pid, message),
+        None => process.send(&from.pid, message),
+    }
+}
+
+/// Answers a call, as the node. A large message that a process has sent to the caller before may come after; see
+/// [`reply_as`].
 ///
 /// # Errors
 /// When the answer was not queued.

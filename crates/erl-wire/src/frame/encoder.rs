@@ -94,6 +94,12 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// How many frames there are still to write.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Appends the next frame; `false` when there was none left.
     ///
     /// # Panics

@@ -196,7 +196,8 @@ impl Drop for Waiting {
         registry.close_call(&self.reference);
         if let (false, Some(target)) = (self.down, target) {
             let (from, reference) = (self.caller.clone(), self.reference.clone());
-            self.node.inner.emit(self.connection, Signal::Demonitor { from, target, reference });
+            let signal = Signal::Demonitor { from, target, reference };
+            self.node.inner.emit(&self.caller, self.connection, signal);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! byte for the tick time is down.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,7 +19,7 @@ use bytes::BytesMut;
 use metacluster_erl_wire::{
     Pid, Term,
     control::Control,
-    frame::{Bounds, Decoder, Encoder, Frame, Message, Mode, Payload},
+    frame::{Bounds, Decoder, Encoder, FRAGMENT_BYTES, Frame, Message, Mode, Payload},
     handshake::Flags,
     term::Limits,
 };
@@ -32,8 +33,9 @@ use super::{
     Inner,
     error::DownReason,
     event::PeerInfo,
-    outbox::{Full, Outbox, cost},
+    outbox::{Entry, Full, Outbox},
     registry::Signal,
+    schedule::{Lane, Schedule},
     signals,
     stream::Stream,
 };
@@ -114,17 +116,26 @@ impl Connection {
 
     /// Queues a message.
     pub(crate) fn push(&self, control: Control, payload: Option<&Term>) -> Result<(), Full> {
-        self.outbox.push_message(Message { control, payload: payload.map(Payload::from) })
+        self.outbox.push_message(entry(control, payload))
+    }
+
+    /// Queues a message of this process.
+    pub(crate) fn push_of(&self, from: &Pid, control: Control, payload: Option<&Term>) -> Result<(), Full> {
+        self.outbox.push_message(Entry { lane: Lane::of(from), ..entry(control, payload) })
     }
 
     /// Queues a message once there is room.
     pub(crate) async fn push_when_room(&self, control: Control, payload: Option<&Term>) -> Result<(), Full> {
-        self.outbox.push_when_room(Message { control, payload: payload.map(Payload::from) }).await
+        self.outbox.push_when_room(entry(control, payload)).await
     }
 
     /// Queues what must not be lost. False when the connection has ended, be it because of this.
     pub(crate) fn push_control(&self, control: Control, payload: Option<&Term>) -> bool {
-        match self.outbox.push_signal(Message { control, payload: payload.map(Payload::from) }) {
+        self.push_entry(entry(control, payload))
+    }
+
+    fn push_entry(&self, entry: Entry) -> bool {
+        match self.outbox.push_signal(entry) {
             Ok(()) => true,
             Err(Full::Closed) => false,
             Err(Full::Busy) => {
@@ -134,26 +145,27 @@ impl Connection {
         }
     }
 
-    /// Queues a signal, in the form that the peer knows.
-    pub(crate) fn push_signal(&self, signal: Signal) {
+    /// Queues a signal of this process, or of the node, in the form that the peer knows.
+    pub(crate) fn push_signal(&self, process: Option<&Pid>, signal: Signal) {
         let payload = self.has(Flags::EXIT_PAYLOAD);
-        match signal {
+        let mut entry = match signal {
             Signal::Exit { from, to, reason } if payload => {
-                self.push_control(Control::PayloadExit { from, to, trace: None }, Some(&reason));
+                entry(Control::PayloadExit { from, to, trace: None }, Some(&reason))
             }
-            Signal::Exit { from, to, reason } => {
-                self.push_control(Control::Exit { from, to, reason, trace: None }, None);
-            }
+            Signal::Exit { from, to, reason } => entry(Control::Exit { from, to, reason, trace: None }, None),
             Signal::Down { from, to, reference, reason } if payload => {
-                self.push_control(Control::PayloadMonitorPExit { from, to, reference }, Some(&reason));
+                entry(Control::PayloadMonitorPExit { from, to, reference }, Some(&reason))
             }
             Signal::Down { from, to, reference, reason } => {
-                self.push_control(Control::MonitorPExit { from, to, reference, reason }, None);
+                entry(Control::MonitorPExit { from, to, reference, reason }, None)
             }
             Signal::Demonitor { from, target, reference } => {
-                self.push_control(Control::DemonitorP { from, to: target, reference }, None);
+                entry(Control::DemonitorP { from, to: target, reference }, None)
             }
-        }
+        };
+        // A monitor by name has its `Down` from that name: only who ends the process knows whose it is.
+        entry.lane = process.map_or(entry.lane, Lane::of);
+        self.push_entry(entry);
     }
 
     /// Queues an exit signal that no link carries.
@@ -164,6 +176,10 @@ impl Connection {
             self.push(Control::Exit2 { from, to, reason, trace: None }, None)
         }
     }
+}
+
+fn entry(control: Control, payload: Option<&Term>) -> Entry {
+    Entry { lane: Lane::of_control(&control), message: Message { control, payload: payload.map(Payload::from) } }
 }
 
 /// Runs the connection until it ends, then tells everybody.
@@ -265,41 +281,27 @@ async fn read(
 
 async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin) -> DownReason {
     let mut tick_time = connection.tick_time.subscribe();
-    let mut encoder = Encoder::new(Mode::new(connection.info.flags));
+    let mut schedule = Schedule::new(Encoder::new(Mode::new(connection.info.flags)));
+    let mut queue = VecDeque::new();
     let mut batch = BytesMut::with_capacity(1024);
     loop {
-        let interval = *tick_time.borrow_and_update() / TICKS;
-        let first = tokio::select! {
-            first = timeout(interval, connection.outbox.next()) => first,
-            Ok(()) = tick_time.changed() => continue,
-        };
-        let first = match first {
-            Ok(Some(message)) => Some(message),
-            Ok(None) => {
-                // Ended from here, and all is written. The peer sees the end at once.
-                drop(writer.shutdown().await);
-                return connection.reason().unwrap_or(DownReason::Disconnected);
-            }
-            Err(_) => None,
-        };
-        let mut written = 0;
-        let mut next = first;
-        if next.is_none() {
-            Encoder::tick(&mut batch);
-        }
-        while let Some(message) = next {
-            written += cost(&message);
-            let mut frames = encoder.start(message.control, message.payload);
-            while frames.write_next(&mut batch) {
-                if batch.len() >= BATCH_BYTES {
-                    if let Err(error) = writer.write_all(&batch).await {
-                        return from_io(&error);
-                    }
-                    batch.clear();
+        if schedule.is_idle() && queue.is_empty() {
+            let interval = *tick_time.borrow_and_update() / TICKS;
+            let ready = tokio::select! {
+                ready = timeout(interval, connection.outbox.ready()) => ready,
+                Ok(()) = tick_time.changed() => continue,
+            };
+            match ready {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Ended from here, and all is written. The peer sees the end at once.
+                    drop(writer.shutdown().await);
+                    return connection.reason().unwrap_or(DownReason::Disconnected);
                 }
+                Err(_) => Encoder::tick(&mut batch),
             }
-            next = if batch.len() < BATCH_BYTES { connection.outbox.pop() } else { None };
         }
+        let written = fill(connection, &mut schedule, &mut queue, &mut batch);
         if let Err(error) = writer.write_all(&batch).await {
             return from_io(&error);
         }
@@ -313,6 +315,27 @@ async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin
         batch.clear();
         connection.outbox.written(written);
     }
+}
+
+/// Fills the batch: what is whole in one frame as it comes, and after each [`FRAGMENT_BYTES`] of it the fragment whose
+/// turn it is. Gives the cost of what is written with it.
+fn fill(connection: &Connection, schedule: &mut Schedule, queue: &mut VecDeque<Entry>, batch: &mut BytesMut) -> usize {
+    let mut written = 0;
+    while batch.len() < BATCH_BYTES {
+        let until = (batch.len() + FRAGMENT_BYTES).min(BATCH_BYTES);
+        while batch.len() < until {
+            if queue.is_empty() {
+                connection.outbox.take(queue);
+            }
+            let Some(entry) = queue.pop_front() else { break };
+            written += schedule.insert(entry, batch);
+        }
+        if schedule.is_idle() && batch.len() < until {
+            break;
+        }
+        written += schedule.advance(batch);
+    }
+    written
 }
 
 fn from_io(error: &io::Error) -> DownReason {

@@ -21,6 +21,7 @@ mod outgoing;
 mod peers;
 pub mod process;
 mod registry;
+mod schedule;
 mod signals;
 mod stream;
 pub mod tls;
@@ -297,11 +298,12 @@ impl Inner {
         self.peers.connection(node).map(Route::Peer)
     }
 
-    fn emit(&self, connection: u64, signal: Signal) {
+    /// Sends a signal of this process.
+    fn emit(&self, process: &Pid, connection: u64, signal: Signal) {
         if connection == LOCAL {
             signals::take_local(self, signal);
         } else if let Some(connection) = self.peers.by_id(connection) {
-            connection.push_signal(signal);
+            connection.push_signal(Some(process), signal);
         }
     }
 

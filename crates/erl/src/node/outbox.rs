@@ -3,6 +3,9 @@
 //! A message finds room or is refused as busy; one message of any size fits an empty queue. Signals and must-answers
 //! may go past the bound, up to four times it: they are few, and must not be lost. A peer that lets even those pile up
 //! asks and does not read; its connection ends.
+//!
+//! What is queued is taken by the [`Schedule`](super::schedule::Schedule) of the connection, which keeps the order of
+//! each sender alone.
 
 use std::{
     collections::VecDeque,
@@ -11,6 +14,8 @@ use std::{
 
 use metacluster_erl_wire::frame::Message;
 use tokio::sync::Notify;
+
+use super::schedule::Lane;
 
 /// What a message costs beside its payload: its control message, about.
 const CONTROL_BYTES: usize = 64;
@@ -27,6 +32,13 @@ pub(crate) enum Full {
     Closed,
 }
 
+/// A message, and whose order it keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) lane: Lane,
+    pub(crate) message: Message,
+}
+
 /// See the module.
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
@@ -37,7 +49,7 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct Inner {
-    queue: VecDeque<Message>,
+    queue: VecDeque<Entry>,
     /// Of the queue, and of what is being written.
     bytes: usize,
     closed: bool,
@@ -52,30 +64,30 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push_below(&self, message: Message, bytes_max: usize) -> Result<(), Full> {
+    fn push_below(&self, entry: Entry, bytes_max: usize) -> Result<(), Full> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(Full::Closed);
         }
-        let cost = cost(&message);
+        let cost = cost(&entry.message);
         if inner.bytes > 0 && inner.bytes.saturating_add(cost) > bytes_max {
             return Err(Full::Busy);
         }
         inner.bytes += cost;
-        inner.queue.push_back(message);
+        inner.queue.push_back(entry);
         drop(inner);
         self.ready.notify_one();
         Ok(())
     }
 
     /// Queues a message.
-    pub(crate) fn push_message(&self, message: Message) -> Result<(), Full> {
-        self.push_below(message, self.bytes_max)
+    pub(crate) fn push_message(&self, entry: Entry) -> Result<(), Full> {
+        self.push_below(entry, self.bytes_max)
     }
 
     /// Queues a signal.
-    pub(crate) fn push_signal(&self, message: Message) -> Result<(), Full> {
-        self.push_below(message, self.signal_bytes_max())
+    pub(crate) fn push_signal(&self, entry: Entry) -> Result<(), Full> {
+        self.push_below(entry, self.signal_bytes_max())
     }
 
     /// How many bytes may wait at most, signals included.
@@ -84,13 +96,13 @@ impl Outbox {
     }
 
     /// Queues a message once there is room.
-    pub(crate) async fn push_when_room(&self, message: Message) -> Result<(), Full> {
+    pub(crate) async fn push_when_room(&self, entry: Entry) -> Result<(), Full> {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             // Listens before it looks, so that no wake-up falls between the two.
             room.as_mut().enable();
-            match self.push_message(message.clone()) {
+            match self.push_message(entry.clone()) {
                 Err(Full::Busy) => room.await,
                 other => return other,
             }
@@ -104,22 +116,22 @@ impl Outbox {
         self.room.notify_waiters();
     }
 
-    /// Takes the next message, if there is one. It counts as waiting until it is [`Outbox::written`].
-    pub(crate) fn pop(&self) -> Option<Message> {
-        self.lock().queue.pop_front()
+    /// Takes all that is queued into a queue that is empty. It counts as waiting until it is [`Outbox::written`].
+    pub(crate) fn take(&self, into: &mut VecDeque<Entry>) {
+        std::mem::swap(&mut self.lock().queue, into);
     }
 
-    /// Waits for the next message; none when the last is taken and no more can come. Safe to cancel.
-    pub(crate) async fn next(&self) -> Option<Message> {
+    /// Waits until something is queued; false when all is taken and no more can come. Safe to cancel.
+    pub(crate) async fn ready(&self) -> bool {
         loop {
             let ready = self.ready.notified();
             {
-                let mut inner = self.lock();
-                if let Some(message) = inner.queue.pop_front() {
-                    return Some(message);
+                let inner = self.lock();
+                if !inner.queue.is_empty() {
+                    return true;
                 }
                 if inner.closed {
-                    return None;
+                    return false;
                 }
             }
             ready.await;
@@ -147,10 +159,17 @@ mod tests {
     use super::*;
 
     /// A message of this cost.
-    fn message(cost: usize) -> Message {
+    fn message(cost: usize) -> Entry {
         let to = Pid { node: Atom::EMPTY, id: 1, serial: 0, creation: 4 };
         let payload = Some(Payload::from_bytes(vec![0; cost - CONTROL_BYTES].into()));
-        Message { control: Control::Send { to, trace: None }, payload }
+        Entry { lane: Lane::NODE, message: Message { control: Control::Send { to, trace: None }, payload } }
+    }
+
+    /// How many messages are taken at once.
+    fn taken(outbox: &Outbox) -> usize {
+        let mut queue = VecDeque::new();
+        outbox.take(&mut queue);
+        queue.len()
     }
 
     #[tokio::test]
@@ -158,7 +177,8 @@ mod tests {
         let outbox = Outbox::new(1_000);
         assert_eq!(outbox.push_message(message(5_000)), Ok(()), "an empty queue takes any size");
         assert_eq!(outbox.push_message(message(100)), Err(Full::Busy));
-        assert!(outbox.next().await.is_some());
+        assert!(outbox.ready().await);
+        assert_eq!(taken(&outbox), 1);
         assert_eq!(outbox.push_message(message(100)), Err(Full::Busy), "what is being written counts");
         outbox.written(5_000);
         assert_eq!(outbox.push_message(message(1_000)), Ok(()));
@@ -173,8 +193,9 @@ mod tests {
         outbox.push_message(message(100)).expect("room");
         outbox.close();
         assert_eq!(outbox.push_signal(message(100)), Err(Full::Closed));
-        assert!(outbox.next().await.is_some());
-        assert!(outbox.next().await.is_none());
+        assert!(outbox.ready().await);
+        assert_eq!(taken(&outbox), 1);
+        assert!(!outbox.ready().await);
     }
 
     #[tokio::test]

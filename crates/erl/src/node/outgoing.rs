@@ -31,7 +31,7 @@ impl Node {
                 } else {
                     Control::Send { to, trace }
                 };
-                Ok(connection.push(control, Some(&message))?)
+                Ok(connection.push_of(from, control, Some(&message))?)
             }
         }
     }
@@ -57,14 +57,25 @@ impl Node {
     }
 
     /// Sends to an alias, or to the process that made it when the peer does not know aliases.
-    pub(crate) fn send_alias(&self, alias: &Reference, owner: &Pid, message: Term) -> Result<(), SendError> {
+    pub(crate) fn send_alias_from(
+        &self,
+        from: &Pid,
+        alias: &Reference,
+        owner: &Pid,
+        message: Term,
+    ) -> Result<(), SendError> {
         match self.inner.route(alias.node.as_str()).ok_or(SendError::NoConnection)? {
             Route::Peer(connection) if connection.has(Flags::ALIAS) => {
-                let (from, to) = (self.inner.kernel.clone(), alias.clone());
+                let (from, to) = (from.clone(), alias.clone());
                 Ok(connection.push(Control::AliasSend { from, to, trace: None }, Some(&message))?)
             }
-            Route::Local | Route::Peer(_) => self.send(owner, message),
+            Route::Local | Route::Peer(_) => self.send_from(from, owner, message),
         }
+    }
+
+    /// As [`Node::send_alias_from`], from the node itself.
+    pub(crate) fn send_alias(&self, alias: &Reference, owner: &Pid, message: Term) -> Result<(), SendError> {
+        self.send_alias_from(&self.inner.kernel, alias, owner, message)
     }
 
     pub(crate) fn exit_from(&self, from: &Pid, to: &Pid, reason: Term) -> Result<(), SendError> {
@@ -101,7 +112,7 @@ impl Node {
 
     pub(crate) fn demonitor(&self, process: &Pid, reference: &Reference) {
         if let Some((connection, signal)) = self.inner.registry.demonitor(process, reference) {
-            self.inner.emit(connection, signal);
+            self.inner.emit(process, connection, signal);
         }
     }
 
@@ -152,7 +163,7 @@ impl Node {
 
     pub(crate) fn end_process(&self, process: &Pid, reason: &Term) {
         for (connection, signal) in self.inner.registry.end(process, reason) {
-            self.inner.emit(connection, signal);
+            self.inner.emit(process, connection, signal);
         }
     }
 }

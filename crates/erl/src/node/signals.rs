@@ -129,7 +129,7 @@ fn deliver_alias(inner: &Arc<Inner>, _alias: &Reference, message: Term) {
 
 fn answer(connection: &Connection, signal: Option<Signal>) {
     if let Some(signal) = signal {
-        connection.push_signal(signal);
+        connection.push_signal(None, signal);
     }
 }
 
@@ -139,7 +139,7 @@ fn spawned(inner: &Arc<Inner>, connection: &Connection, request: Reference, to: 
             // Nobody waits any more: the monitor that was asked for is taken back.
             if !inner.registry.call_spawned(&request, &process) && flags & SPAWN_MONITORED != 0 {
                 let signal = Signal::Demonitor { from: to, target: Target::Pid(process), reference: request };
-                connection.push_signal(signal);
+                connection.push_signal(None, signal);
             }
         }
         SpawnResult::Refused(reason) => {
