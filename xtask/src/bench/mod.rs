@@ -7,6 +7,7 @@ mod formation;
 mod idle;
 mod link;
 mod report;
+mod rewrite;
 mod startup;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use metacluster_testbed::Tool;
 
+use self::report::Report;
 use crate::{
     arguments::Options,
     process::{cargo, must, root},
@@ -28,12 +30,17 @@ const GIVE_UP: Duration = Duration::from_secs(120);
 
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let Some((name, rest)) = arguments.split_first() else { bail!("which? formation, link, idle or startup") };
+    let Some((name, rest)) = arguments.split_first() else { bail!("which? formation, link, idle, startup or rewrite") };
+    if name == "rewrite" {
+        // It needs neither nodes nor the binary.
+        let options = Options::read(rest, &[], &["json", "instructions"])?;
+        return rewrite::run(&options)?.map_or(Ok(()), |report| show(&report, &options));
+    }
     let valued: &[&str] = match name.as_str() {
         "formation" => &["nodes"],
         "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
-        other => bail!("no bench `{other}`; known: formation, link, idle, startup"),
+        other => bail!("no bench `{other}`; known: formation, link, idle, startup, rewrite"),
     };
     let options = Options::read(rest, valued, &["json"])?;
     let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
@@ -48,6 +55,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "idle" => idle::run(&binary, &options)?,
         _ => startup::run(&binary, &options)?,
     };
+    show(&report, &options)
+}
+
+fn show(report: &Report, options: &Options) -> Result<()> {
     println!("{report}");
     if options.is_given("json") {
         println!("kept in {}", report.keep(&root().join("benches/results"))?.display());
