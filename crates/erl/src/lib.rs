@@ -5,7 +5,7 @@
 //!
 //! - [`epmd`]: ask an epmd, register with one, or be one.
 //! - [`node`]: a [`Node`] with a name and a creation, its connections to peers, and its processes. [`gen_server`] has
-//!   the shape of OTP's calls.
+//!   the shape of OTP's calls, [`pg`] its process groups.
 //!
 //! Invariants of the crate: one task owns each connection; no lock is held across an `await`; every queue has a bound
 //! and an answer for the time when it is full; bytes from a peer never panic, and what they claim is bounded before it
@@ -14,6 +14,7 @@
 pub mod epmd;
 pub mod gen_server;
 pub mod node;
+pub mod pg;
 
 pub use metacluster_erl_wire as wire;
 pub use node::{

@@ -20,7 +20,7 @@ mod outbox;
 mod outgoing;
 mod peers;
 pub mod process;
-mod registry;
+pub(crate) mod registry;
 mod schedule;
 mod signals;
 mod stream;
@@ -273,6 +273,11 @@ impl Node {
         // Those that did not get it written in time are cut off.
         drop(tokio::time::timeout(SHUTDOWN, drained).await);
         tasks.connections.shutdown().await;
+    }
+
+    /// Runs a service for as long as the node lives.
+    pub(crate) fn run(&self, service: impl Future<Output = ()> + Send + 'static) {
+        self.inner.run(service);
     }
 
     pub(crate) fn registry(&self) -> &Registry {
