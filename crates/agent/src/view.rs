@@ -1,4 +1,4 @@
-//! What an agent knows at this moment, in the shape of every JSON answer (DESIGN.md, Contracts, JSON).
+//! What an agent knows at this moment, in the shape of every JSON answer (docs/contracts.md, JSON).
 //!
 //! The core builds a [`View`] and publishes it through a `tokio::sync::watch` channel as `Arc<View>`; the API, the
 //! metrics and the dashboard only read it. The command line reads the same types back. Every list is ordered by name, so

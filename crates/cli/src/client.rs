@@ -1,8 +1,8 @@
 //! Talks to an agent: HTTP/1 over its Unix socket, one connection a request, and its stream of events.
 //!
 //! Nothing waits for ever: to connect, to get an answer's head and to read a listing each has a time, and an answer has
-//! a size. An agent that is not there is [`Failure::NoAgent`], with the way to get one. Specification: DESIGN.md,
-//! Contracts, "HTTP".
+//! a size. An agent that is not there is [`Failure::NoAgent`], with the way to get one. Specification: docs/contracts.md,
+//! "HTTP".
 
 use std::{
     collections::VecDeque,

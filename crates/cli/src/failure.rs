@@ -27,7 +27,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The exit code of DESIGN.md.
+    /// The exit status, as docs/contracts.md has it.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::ClosedPipe => 0,

@@ -1,8 +1,8 @@
 //! The `metacluster` binary: reads the command line, runs one command, turns its outcome into an exit code.
 //!
 //! Every command is a module of [`commands`]; it prints its answer on standard output and fails with a [`Failure`],
-//! which becomes one line on standard error. Nothing else here writes to either stream. Specification: DESIGN.md,
-//! Contracts, "Binary".
+//! which becomes one line on standard error. Nothing else here writes to either stream. Specification: docs/contracts.md,
+//! "Binary".
 
 mod args;
 mod client;

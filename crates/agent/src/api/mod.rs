@@ -1,4 +1,4 @@
-//! The API: one router, served on a Unix socket (mode 0600) and on loopback HTTP (DESIGN.md, Contracts, HTTP).
+//! The API: one router, served on a Unix socket (mode 0600) and on loopback HTTP (docs/contracts.md, HTTP).
 //!
 //! Invariants: it only reads the [`View`](crate::view::View) and the event log, so no request can hold up the core; the
 //! one thing that changes anything, `POST /v1/leave`, is taken on the Unix socket alone, since TCP cannot tell one local

@@ -2,7 +2,7 @@
 //!
 //! Nothing binds or dials before that succeeds, and every fault is reported at once as `file:line: message`. One table
 //! (`keys`) makes the parser, the names of the environment variables, the reference and the tests. A flag wins over the
-//! environment, which wins over the file, which wins over the default (DESIGN.md, Contracts, Configuration).
+//! environment, which wins over the file, which wins over the default (docs/contracts.md, Configuration).
 
 mod cookie;
 mod environment;

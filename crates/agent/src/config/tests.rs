@@ -480,13 +480,21 @@ fn topologies_of_the_command_line_get_names() {
 #[test]
 fn the_reference_has_every_key() {
     let text = reference_markdown();
-    if std::env::var_os("SHOW").is_some() {
-        println!("{text}");
-    }
     for key in keys::KEYS.iter().chain(keys::HANDLER_KEYS) {
         assert!(text.contains(&format!("| `{}` |", key.path)), "{} is missing", key.path);
     }
     assert!(text.contains("METACLUSTER_SOCKET") && text.contains("`local_nodes`"));
+}
+
+/// `METACLUSTER_WRITE_DOCS=1 cargo test -p metacluster-agent reference` writes the page.
+#[test]
+fn the_reference_in_docs_is_that_of_the_table() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    if std::env::var_os("METACLUSTER_WRITE_DOCS").is_some() {
+        std::fs::write(&page, reference_markdown()).expect("written");
+    }
+    let written = std::fs::read_to_string(&page).expect("the page is there");
+    assert!(written == reference_markdown(), "{} is not what the tables say: write it again", page.display());
 }
 
 #[test]

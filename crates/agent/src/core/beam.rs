@@ -2,7 +2,7 @@
 //!
 //! `{subscribe, Pid}` and `{unsubscribe, Pid}` come as plain sends; then `{nodeup, Node}` and `{nodedown, Node}` go to
 //! that process as plain messages. `gen_server:call` takes `members`, `nodes`, `clusters`, `ready` and
-//! `{subscribe, Pid, Opts}`; anything else gets `{error, unknown_request}` (DESIGN.md, Contracts, BEAM). Subscribers are
+//! `{subscribe, Pid, Opts}`; anything else gets `{error, unknown_request}` (docs/contracts.md, BEAM). Subscribers are
 //! monitored, so that none is kept after its end, and bounded by [`SUBSCRIBERS_MAX`].
 
 use std::{collections::BTreeMap, sync::Arc};

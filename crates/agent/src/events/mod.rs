@@ -2,7 +2,7 @@
 //!
 //! Invariants: sequence numbers count up by one from 1 for as long as the process lives; for one node `nodeup` and
 //! `nodedown` alternate, beginning with `nodeup`; a reader holds a position and never an event, so a slow one holds up
-//! nobody and costs no memory. A reader that fell behind the ring is told which events are gone (DESIGN.md, Contracts,
+//! nobody and costs no memory. A reader that fell behind the ring is told which events are gone (docs/contracts.md,
 //! JSON).
 
 mod reader;

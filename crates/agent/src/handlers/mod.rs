@@ -1,4 +1,4 @@
-//! Handlers: a command for each event, as `[[handler]]` asks (DESIGN.md, Contracts, Configuration).
+//! Handlers: a command for each event, as `[[handler]]` asks (docs/contracts.md, Configuration).
 //!
 //! A command gets the event as one line of JSON on its standard input, and `METACLUSTER_EVENT`, `_SEQ`, `_AT`,
 //! `_CLUSTER`, `_NODE`, `_MEMBER`, `_TOPOLOGY`, `_ZONE`, `_REASON` (those that there are) and `METACLUSTER_SOCKET` in its

@@ -71,8 +71,7 @@ fn only_the_local_nodes_that_were_named_are_ours() -> Result<()> {
     }
     let network = Network::new()?;
     let [here, there] = network.hosts()?;
-    // local-epmd finds every node of the host, be it ours or not.
-    let ours = ["up", "--topology", "gossip", "--topology", "local-epmd:exclude=private", "--names", "shop,worker-*"];
+    let ours = ["up", "--names", "shop,worker-*"];
     let _agents = (here.agent(binary()).arguments(&ours).start()?, there.agent(binary()).arguments(&ours).start()?);
     let mut beams = Vec::new();
     for (host, name) in [(&here, "shop"), (&here, "worker-1"), (&there, "worker-2"), (&there, "private")] {

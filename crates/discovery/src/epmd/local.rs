@@ -1,7 +1,8 @@
 //! `local-epmd`: the nodes of this host, as its epmd knows them.
 //!
-//! An epmd knows names without a host. A name that a local node of the agent has is that node; any other gets the host
-//! parts that the agent's local nodes have, or the one that is set.
+//! An epmd knows names without a host. Beside an agent a name stands for the node of that name that the agent holds, and
+//! names that it does not hold (another cookie, not among `[nodes] names`, hidden) are nobody's peers. With `host` set,
+//! and in a look-up without an agent, every name counts.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,8 +22,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "host",
         kind: Kind::Text,
-        absent: Absent::Unset("that of the agent's local nodes"),
-        doc: "The part after the @ of the nodes of this host",
+        absent: Absent::Unset("only nodes that the agent holds, by their own names"),
+        doc: "The part after the @ of every node that the epmd of this host knows",
     },
     PORT,
     INTERVAL,
@@ -52,7 +53,7 @@ impl LocalEpmd {
         let hosts: BTreeSet<String> = match &self.host {
             Some(host) => BTreeSet::from([host.clone()]),
             None if alone => own_names(),
-            None => local.nodes.iter().map(|node| node.host().to_owned()).collect(),
+            None => BTreeSet::new(),
         };
         let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
         let names = asker.names().flat_map(|(_, names)| names);

@@ -134,8 +134,7 @@ impl Plan {
              \n\
              [[topology]]\n\
              name = \"here\"\n\
-             strategy = \"local-epmd\"\n\
-             basename = {pattern}\n",
+             strategy = \"local-epmd\"\n",
             zone_name = text(&zone.name),
             cookie = path(&ground.cookie_file()),
             folder = path(&zone.folder),
