@@ -491,9 +491,9 @@ fn the_reference_has_every_key() {
 fn the_reference_in_docs_is_that_of_the_table() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     if std::env::var_os("METACLUSTER_WRITE_DOCS").is_some() {
-        std::fs::write(&page, reference_markdown()).expect("written");
+        fs::write(&page, reference_markdown()).expect("written");
     }
-    let written = std::fs::read_to_string(&page).expect("the page is there");
+    let written = fs::read_to_string(&page).expect("the page is there");
     assert!(written == reference_markdown(), "{} is not what the tables say: write it again", page.display());
 }
 
