@@ -6,11 +6,15 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 /// The table of ARCHITECTURE.md: a crate and those of ours that it may use.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("metacluster-types", &[]),
     ("metacluster-erl-wire", &["metacluster-types"]),
     ("metacluster-formation", &["metacluster-types"]),
-    ("metacluster-sim", &["metacluster-types", "metacluster-erl-wire", "metacluster-formation"]),
+    ("metacluster-membership", &["metacluster-types"]),
+    (
+        "metacluster-sim",
+        &["metacluster-types", "metacluster-erl-wire", "metacluster-formation", "metacluster-membership"],
+    ),
     ("metacluster-erl", &["metacluster-types", "metacluster-erl-wire"]),
     ("metacluster-discovery", &["metacluster-types", "metacluster-erl-wire", "metacluster-erl"]),
     (
@@ -43,7 +47,13 @@ const EDGES: [(&str, &[&str]); 11] = [
 const FOR_TESTS: [&str; 2] = ["metacluster-testbed", "metacluster-sim"];
 
 /// Crates without clock, socket, thread or async.
-const PURE: [&str; 4] = ["metacluster-types", "metacluster-erl-wire", "metacluster-formation", "metacluster-sim"];
+const PURE: [&str; 5] = [
+    "metacluster-types",
+    "metacluster-erl-wire",
+    "metacluster-formation",
+    "metacluster-membership",
+    "metacluster-sim",
+];
 
 /// What a pure crate may not reach, however far away.
 const IMPURE: [&str; 12] = [

@@ -1,0 +1,1 @@
+//! Machine scenarios on virtual time.

@@ -1,0 +1,117 @@
+//! Membership under simulation: many agents' machines, their addresses and the network between them.
+
+mod checks;
+mod faults;
+pub mod figures;
+mod scenario;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
+
+use metacluster_types::Instant;
+
+pub use checks::{Checker, Violation};
+pub use scenario::{FaultPlan, Scenario};
+pub use world::DownSeen;
+
+use world::World;
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Events that the world handled.
+    pub events: u64,
+    /// How long after the last fault everyone knew everyone, to the step of the check.
+    pub converged_after: Duration,
+    /// What it had to stay below.
+    pub bound: Duration,
+}
+
+/// A run that broke a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed that shows it again.
+    pub seed: u64,
+    /// Of which scenario.
+    pub scenario: &'static str,
+    /// When, in virtual time.
+    pub at: Instant,
+    /// On which host; none if it is about the whole.
+    pub host: Option<u32>,
+    /// The rule.
+    pub violation: Box<Violation>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {} of membership `{}` at {:?}", self.seed, self.scenario, self.at.since_origin())?;
+        if let Some(host) = self.host {
+            write!(f, " on host {host}")?;
+        }
+        write!(f, ": {}", self.violation)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Runs a scenario: faults first, then calm, and everyone must know everyone within the bound. The same seed gives the
+/// same run.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Failure> {
+    let mut world = World::new(scenario, seed);
+    let fail = |at, host: Option<u32>, violation| Failure {
+        seed,
+        scenario: scenario.name,
+        at,
+        host,
+        violation: Box::new(violation),
+    };
+    let run_until = |world: &mut World<'_>, until: Instant| {
+        while let Some(event) = world.queue.pop_until(until) {
+            let at = world.queue.now();
+            world.handle(event).map_err(|(host, violation)| fail(at, Some(host.0), violation))?;
+        }
+        Ok(())
+    };
+    // A pause that began with the last fault is part of the faults.
+    let calm = Instant::from_origin(scenario.faults.within.max(scenario.start_within) + Duration::from_secs(21));
+    run_until(&mut world, calm)?;
+    world.calm().map_err(|(host, violation)| fail(world.queue.now(), Some(host.0), violation))?;
+    let bound = scenario.settings.convergence_bound(scenario.hosts as usize);
+    let step = Duration::from_millis(500);
+    let mut after = Duration::ZERO;
+    loop {
+        let (wrong, example) = world.wrong();
+        let Some((observer, member, held)) = example else { break };
+        if after > bound {
+            let violation = Violation::NotConverged { wrong, after, bound, observer, member, held };
+            return Err(fail(world.queue.now(), None, violation));
+        }
+        after += step;
+        run_until(&mut world, calm + after)?;
+    }
+    // It stays so.
+    run_until(&mut world, calm + after + Duration::from_secs(20))?;
+    if let (wrong, Some((observer, member, held))) = world.wrong() {
+        let violation = Violation::NotConverged { wrong, after, bound, observer, member, held };
+        return Err(fail(world.queue.now(), None, violation));
+    }
+    Ok(Report { events: world.events, converged_after: after, bound })
+}
+
+/// Seeds that once broke a rule, and the scenario in which they did. All of them hold now.
+pub const SEEDS: &[KeptSeed] = &[];
+
+/// A seed that is run for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptSeed {
+    /// The seed.
+    pub seed: u64,
+    /// The scenario in which it once broke a rule.
+    pub scenario: fn() -> Scenario,
+}

@@ -1,0 +1,621 @@
+//! The world: agents with their machines, addresses, zones and the network between them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use metacluster_membership::{
+    Change, ChangeKind, Description, DownReason, Epoch, ExchangeId, Identity, Input, LeaveProof, Membership, Notice,
+    Output, Snapshot, Standing, StreamToken, craft,
+};
+use metacluster_types::{AgentId, ClusterName, Instant, Place, Tags, Zone};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    checks::{Checker, Violation},
+    faults::{self, Fault},
+    scenario::Scenario,
+};
+use crate::{
+    network::{HostId, Network},
+    queue::Queue,
+};
+
+/// What UDP and IP add to a packet, and what sealing adds.
+pub(crate) const PACKET_OVERHEAD: u64 = 28 + 20;
+/// What a stream costs beside its bytes: handshake and end.
+const STREAM_OVERHEAD: u64 = 7 * 40 + 20;
+/// A socket's buffer holds so many packets while its process stands still.
+const INBOX_MAX: usize = 2000;
+const CLUSTER: &str = "main";
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    Boot(HostId),
+    Wake { host: HostId, boot: u32, at: Instant },
+    Input { to: SocketAddr, boot: Option<u32>, input: Input },
+    Handle { host: HostId, boot: u32, input: Input },
+    StreamRequest { to: SocketAddr, asker: (HostId, u32, ExchangeId), bytes: Vec<u8> },
+    Resume { host: HostId, boot: u32 },
+    Fault(Fault),
+    Sample,
+}
+
+/// A host and the process on it, if one runs.
+pub(crate) struct Host {
+    pub(crate) id: AgentId,
+    pub(crate) address: SocketAddr,
+    pub(crate) boot: u32,
+    pub(crate) machine: Option<(Membership, Checker)>,
+    wake_at: Option<Instant>,
+    paused: bool,
+    inbox: VecDeque<Input>,
+    lag: Duration,
+    /// By how much its clock is ahead of the world's.
+    ahead: Duration,
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) sent: u64,
+    /// Whether it left or was ended, and shall not come back as what it was.
+    pub(crate) over: bool,
+}
+
+/// A member was told to be down somewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct DownSeen {
+    /// When.
+    pub at: Instant,
+    /// By the agent of this host.
+    pub observer: u32,
+    /// Of whom.
+    pub member: AgentId,
+    /// Why.
+    pub reason: DownReason,
+}
+
+pub(crate) struct World<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<Host>,
+    addresses: BTreeMap<SocketAddr, HostId>,
+    streams: BTreeMap<StreamToken, (HostId, u32, ExchangeId, HostId)>,
+    next_stream: u64,
+    ids: BTreeSet<AgentId>,
+    pub(crate) quiet: bool,
+    pub(crate) events: u64,
+    pub(crate) downs: Vec<DownSeen>,
+    /// Seeds that are given instead of those of the scenario.
+    pub(crate) seeds: Option<Vec<SocketAddr>>,
+}
+
+pub(crate) type Broken = (HostId, Violation);
+
+pub(crate) fn address(number: u32) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + number), 45893))
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut queue = Queue::default();
+        for number in 0..scenario.hosts {
+            let at = rng.random_range(Duration::ZERO..=scenario.start_within);
+            queue.push_at(Instant::from_origin(if number == 0 { Duration::ZERO } else { at }), Event::Boot(HostId(number)));
+        }
+        for (at, fault) in faults::draw(scenario, &mut rng) {
+            queue.push_at(at, Event::Fault(fault));
+        }
+        queue.push_after(Duration::from_secs(1), Event::Sample);
+        let mut world = Self {
+            scenario,
+            network: Network::new(scenario.network.clone()),
+            queue,
+            hosts: Vec::new(),
+            addresses: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            ids: BTreeSet::new(),
+            quiet: false,
+            events: 0,
+            downs: Vec::new(),
+            seeds: None,
+            rng,
+        };
+        for number in 0..scenario.hosts {
+            world.add_host(address(number));
+        }
+        world
+    }
+
+    pub(crate) fn add_host(&mut self, address: SocketAddr) -> HostId {
+        let id = AgentId(self.rng.random());
+        self.ids.insert(id);
+        let host = HostId(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX));
+        self.hosts.push(Host {
+            id,
+            address,
+            boot: 0,
+            machine: None,
+            wake_at: None,
+            paused: false,
+            inbox: VecDeque::new(),
+            lag: Duration::ZERO,
+            ahead: Duration::ZERO,
+            snapshot: None,
+            sent: 0,
+            over: false,
+        });
+        host
+    }
+
+    pub(crate) fn host(&mut self, host: HostId) -> &mut Host {
+        &mut self.hosts[host.0 as usize]
+    }
+
+    pub(crate) fn running(&self) -> impl Iterator<Item = (HostId, &Host, &Membership)> {
+        (0..).map(HostId).zip(&self.hosts).filter_map(|(number, host)| {
+            host.machine.as_ref().map(|(machine, _)| (number, host, machine))
+        })
+    }
+
+    fn description(&mut self, host: HostId, revision: u32) -> Description {
+        let zones = self.scenario.zones.max(1);
+        let address = self.host(host).address;
+        let zone = Zone::new(&format!("zone-{}", host.0 % zones)).ok();
+        let tags = Tags::from([("revision".to_owned(), revision.to_string())]);
+        Description {
+            name: format!("host-{}", host.0),
+            address,
+            place: Place { zone, region: None },
+            roles: BTreeSet::new(),
+            tags,
+            state: Vec::new(),
+        }
+    }
+
+    pub(crate) fn boot(&mut self, host: HostId) -> Result<(), Broken> {
+        let now = self.queue.now();
+        let at = self.host(host).address;
+        let taken = self.addresses.get(&at).is_some_and(|&owner| self.hosts[owner.0 as usize].machine.is_some());
+        if self.host(host).machine.is_some() || self.host(host).over || taken {
+            return Ok(());
+        }
+        self.addresses.insert(at, host);
+        let description = self.description(host, 0);
+        let (seed, proof) = (self.rng.random(), LeaveProof(self.rng.random()));
+        let state = self.host(host);
+        state.boot += 1;
+        state.paused = false;
+        state.inbox.clear();
+        state.wake_at = None;
+        let at_least = Epoch(now.since_origin().as_secs());
+        let epoch = state.snapshot.as_ref().map_or(at_least, |snapshot| snapshot.next_epoch(at_least));
+        let id = state.id;
+        let clock = now + state.ahead;
+        let Ok(cluster) = ClusterName::new(CLUSTER) else { return Ok(()) };
+        let identity = Identity { id, epoch, cluster, proof };
+        let machine = Membership::new(clock, identity, description, self.scenario.settings.clone(), seed);
+        let Ok(mut machine) = machine else { return Ok(()) };
+        let mut seeds = self.draw_seeds(host);
+        if let Some(snapshot) = &self.host(host).snapshot {
+            machine.restore(clock, snapshot);
+            seeds.extend(snapshot.addresses());
+        }
+        self.host(host).machine = Some((machine, Checker::new(id)));
+        self.handle_input(host, Input::Seeds(seeds))
+    }
+
+    fn draw_seeds(&mut self, host: HostId) -> Vec<SocketAddr> {
+        if let Some(seeds) = &self.seeds {
+            return seeds.clone();
+        }
+        let hosts = self.scenario.hosts;
+        if self.scenario.seeds == 0 || self.quiet {
+            return self.hosts.iter().map(|host| host.address).collect();
+        }
+        let mut seeds = vec![address(0)];
+        for _ in 1..self.scenario.seeds {
+            seeds.push(address(self.rng.random_range(0..hosts)));
+        }
+        if host == HostId(0) {
+            seeds.push(address(1 % hosts));
+        }
+        seeds
+    }
+
+    pub(crate) fn kill(&mut self, host: HostId) {
+        let state = self.host(host);
+        if let Some((machine, _)) = state.machine.take() {
+            state.snapshot = Some(machine.snapshot());
+        }
+        state.wake_at = None;
+    }
+
+    /// Everything is up and discovery tells the truth; nothing fails any more.
+    pub(crate) fn calm(&mut self) -> Result<(), Broken> {
+        self.quiet = true;
+        self.network.end_loss();
+        let hosts: Vec<HostId> = self.running().map(|(host, _, _)| host).collect();
+        for host in hosts {
+            self.host(host).lag = Duration::ZERO;
+            let seeds = self.draw_seeds(host);
+            self.input(host, Input::Seeds(seeds))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) -> Result<(), Broken> {
+        self.events += 1;
+        match event {
+            Event::Boot(host) => self.boot(host),
+            Event::Wake { host, boot, at } => {
+                let state = self.host(host);
+                if state.boot != boot || state.wake_at != Some(at) || state.paused {
+                    return Ok(());
+                }
+                state.wake_at = None;
+                self.drain(host)
+            }
+            Event::Input { to, boot, input } => {
+                let Some(&host) = self.addresses.get(&to) else { return Ok(()) };
+                let state = self.host(host);
+                let (current, lag) = (state.boot, state.lag);
+                if boot.is_some_and(|boot| boot != current) {
+                    return Ok(());
+                }
+                if lag > Duration::ZERO {
+                    self.queue.push_after(lag, Event::Handle { host, boot: current, input });
+                    return Ok(());
+                }
+                self.input(host, input)
+            }
+            Event::Handle { host, boot, input } => {
+                if self.host(host).boot == boot { self.input(host, input) } else { Ok(()) }
+            }
+            Event::StreamRequest { to, asker, bytes } => self.stream_request(to, asker, bytes),
+            Event::Resume { host, boot } => self.resume(host, boot),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Sample => {
+                self.queue.push_after(Duration::from_secs(1), Event::Sample);
+                // Ids that a liar made up are there too.
+                let ids = self.ids.len();
+                for (number, host) in (0..).zip(&mut self.hosts) {
+                    if let Some((machine, checker)) = &mut host.machine {
+                        checker.sample(machine, ids).map_err(|violation| (HostId(number), violation))?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands an input in, or keeps it while the process stands still.
+    pub(crate) fn input(&mut self, host: HostId, input: Input) -> Result<(), Broken> {
+        let state = self.host(host);
+        if state.machine.is_none() {
+            return Ok(());
+        }
+        if state.paused {
+            if state.inbox.len() < INBOX_MAX {
+                state.inbox.push_back(input);
+            }
+            return Ok(());
+        }
+        self.handle_input(host, input)
+    }
+
+    fn handle_input(&mut self, host: HostId, input: Input) -> Result<(), Broken> {
+        let now = self.queue.now();
+        let state = self.host(host);
+        let clock = now + state.ahead;
+        if let Some((machine, _)) = &mut state.machine {
+            machine.handle_input(clock, input);
+        }
+        self.drain(host)
+    }
+
+    /// Does what the machine says until it says nothing more.
+    fn drain(&mut self, host: HostId) -> Result<(), Broken> {
+        let now = self.queue.now();
+        let clock = now + self.host(host).ahead;
+        while let Some(output) = self.host(host).machine.as_mut().and_then(|(machine, _)| machine.poll_output(clock)) {
+            self.output(host, output)?;
+        }
+        let state = self.host(host);
+        let Some((machine, checker)) = &mut state.machine else { return Ok(()) };
+        checker.drained(clock, machine).map_err(|violation| (host, violation))?;
+        if let Some(due) = machine.next_deadline() {
+            let at = (due - state.ahead).max(now);
+            if state.wake_at.is_none_or(|wake| at < wake) {
+                state.wake_at = Some(at);
+                let (boot, lag) = (state.boot, state.lag);
+                if lag > Duration::ZERO {
+                    state.wake_at = Some(at + lag);
+                }
+                self.queue.push_at(at + lag, Event::Wake { host, boot, at: at + lag });
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, host: HostId, output: Output) -> Result<(), Broken> {
+        let now = self.queue.now();
+        match output {
+            Output::Transmit { to, bytes } => {
+                self.host(host).sent += bytes.len() as u64 + PACKET_OVERHEAD;
+                let from = self.host(host).address;
+                self.transmit(host, from, to, bytes);
+            }
+            Output::Request { exchange, to, bytes } => {
+                self.host(host).sent += bytes.len() as u64 + STREAM_OVERHEAD;
+                let asker = (host, self.host(host).boot, exchange);
+                let target = self.addresses.get(&to).copied();
+                let delay = target.and_then(|target| self.stream_delay(host, target));
+                if let Some(delay) = delay {
+                    self.queue.push_after(delay, Event::StreamRequest { to, asker, bytes });
+                }
+            }
+            Output::Reply { stream, bytes } => {
+                self.host(host).sent += bytes.len() as u64;
+                if let Some((asker, boot, exchange, _)) = self.streams.remove(&stream)
+                    && let Some(delay) = self.stream_delay(host, asker)
+                {
+                    let (to, input) = (self.host(asker).address, Input::StreamReply { exchange, bytes });
+                    self.queue.push_after(delay, Event::Input { to, boot: Some(boot), input });
+                }
+            }
+            Output::Close { stream } => {
+                if let Some((asker, boot, exchange, _)) = self.streams.remove(&stream)
+                    && let Some(delay) = self.stream_delay(host, asker)
+                {
+                    let (to, input) = (self.host(asker).address, Input::StreamFailed { exchange });
+                    self.queue.push_after(delay, Event::Input { to, boot: Some(boot), input });
+                }
+            }
+            Output::View(changes) => self.changes(now, host, &changes)?,
+            Output::Notice(notice) => self.notice(host, &notice),
+        }
+        Ok(())
+    }
+
+    fn changes(&mut self, now: Instant, host: HostId, changes: &[Change]) -> Result<(), Broken> {
+        let clock = now + self.host(host).ahead;
+        if let Some((_, checker)) = &mut self.host(host).machine {
+            checker.changes(clock, changes).map_err(|violation| (host, violation))?;
+        }
+        for change in changes {
+            if let ChangeKind::Down(reason) = change.kind {
+                self.downs.push(DownSeen { at: now, observer: host.0, member: change.id, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, host: HostId, notice: &Notice) {
+        match notice {
+            Notice::LeaveTold => {
+                self.host(host).over = true;
+                self.kill(host);
+            }
+            // The driver starts a member with a fresh id.
+            Notice::IdentityTaken => {
+                let id = AgentId(self.rng.random());
+                self.ids.insert(id);
+                self.kill(host);
+                let state = self.host(host);
+                (state.id, state.snapshot) = (id, None);
+                self.queue.push_after(Duration::from_millis(100), Event::Boot(host));
+            }
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let Some(&target) = self.addresses.get(&to) else { return };
+        let twice = self.scenario.duplicates_per_mille > 0
+            && !self.quiet
+            && self.rng.random_range(0..1000) < self.scenario.duplicates_per_mille;
+        for _ in 0..=usize::from(twice) {
+            if let Some(delay) = self.network.send(host, target, &mut self.rng) {
+                let input = Input::Packet { from, bytes: bytes.clone() };
+                self.queue.push_after(delay, Event::Input { to, boot: None, input });
+            }
+        }
+    }
+
+    /// How long one way of a stream takes: what is lost is sent again; `None` when a direction is cut.
+    fn stream_delay(&mut self, from: HostId, to: HostId) -> Option<Duration> {
+        if from != to && !self.network.connects(from, to) {
+            return None;
+        }
+        let mut delay = Duration::ZERO;
+        for attempt in 0..6 {
+            if let (Some(there), Some(back)) =
+                (self.network.send(from, to, &mut self.rng), self.network.send(to, from, &mut self.rng))
+            {
+                return Some(delay + there * 2 + back);
+            }
+            delay += Duration::from_millis(200) * 2_u32.pow(attempt);
+        }
+        None
+    }
+
+    fn stream_request(
+        &mut self,
+        to: SocketAddr,
+        asker: (HostId, u32, ExchangeId),
+        bytes: Vec<u8>,
+    ) -> Result<(), Broken> {
+        let Some(&host) = self.addresses.get(&to) else { return Ok(()) };
+        if self.host(host).machine.is_none() {
+            // Where the host lives without its agent, the refusal comes back; a dead host says nothing.
+            return Ok(());
+        }
+        self.next_stream += 1;
+        let stream = StreamToken(self.next_stream);
+        self.streams.insert(stream, (asker.0, asker.1, asker.2, host));
+        self.input(host, Input::StreamRequest { stream, bytes })
+    }
+
+    pub(crate) fn pause(&mut self, host: HostId, time: Duration) {
+        let state = self.host(host);
+        if state.machine.is_some() && !state.paused {
+            state.paused = true;
+            let boot = state.boot;
+            self.queue.push_after(time, Event::Resume { host, boot });
+        }
+    }
+
+    /// Timers first, or packets first: a real process may see either.
+    fn resume(&mut self, host: HostId, boot: u32) -> Result<(), Broken> {
+        let timers_first = self.rng.random();
+        let state = self.host(host);
+        if state.boot != boot || !state.paused {
+            return Ok(());
+        }
+        state.paused = false;
+        state.wake_at = None;
+        let inbox = std::mem::take(&mut state.inbox);
+        if timers_first {
+            self.drain(host)?;
+        }
+        for input in inbox {
+            self.input(host, input)?;
+        }
+        self.drain(host)
+    }
+
+    fn fault(&mut self, fault: Fault) -> Result<(), Broken> {
+        match fault {
+            Fault::Kill(host) => self.kill(host),
+            Fault::Boot(host) => return self.boot(host),
+            Fault::Replace(host) => {
+                if self.host(host).machine.is_none() {
+                    let at = self.host(host).address;
+                    self.host(host).over = true;
+                    let new = self.add_host(at);
+                    return self.boot(new);
+                }
+            }
+            Fault::Leave(host) => {
+                let clock = self.queue.now() + self.host(host).ahead;
+                if !self.host(host).paused
+                    && let Some((machine, _)) = &mut self.host(host).machine
+                {
+                    machine.leave(clock);
+                    return self.drain(host);
+                }
+            }
+            Fault::Terminate(host) => {
+                if self.host(host).machine.is_none() {
+                    let id = self.host(host).id;
+                    self.host(host).over = true;
+                    let teller = self.running().find(|(_, teller, _)| !teller.paused).map(|(teller, _, _)| teller);
+                    if let Some(teller) = teller {
+                        return self.input(teller, Input::Terminated(id));
+                    }
+                }
+            }
+            Fault::Pause(host, time) => self.pause(host, time),
+            Fault::Slow(host, lag) => self.host(host).lag = lag,
+            Fault::Jump(host) => {
+                self.host(host).ahead += Duration::from_secs(3600);
+                self.host(host).wake_at = None;
+                if !self.host(host).paused {
+                    return self.drain(host);
+                }
+            }
+            Fault::Cut(pairs) => pairs.iter().for_each(|&(one, other)| self.network.cut(one, other)),
+            Fault::Heal(pairs) => {
+                for (one, other) in pairs {
+                    self.network.heal(one, other);
+                }
+            }
+            Fault::Lie => self.lie(),
+            Fault::Update(host) => {
+                let revision = self.rng.random_range(1..1000);
+                let description = self.description(host, revision);
+                let clock = self.queue.now() + self.host(host).ahead;
+                if !self.host(host).paused
+                    && let Some((machine, _)) = &mut self.host(host).machine
+                {
+                    // It fits: it is as long as the one before.
+                    if machine.describe(clock, description).is_ok() {
+                        return self.drain(host);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One member says something untrue of another to a third, or sends what is no packet.
+    fn lie(&mut self) {
+        let running: Vec<_> =
+            self.running().map(|(host, state, machine)| (host, state.id, state.address, machine.stamp())).collect();
+        if running.len() < 3 {
+            return;
+        }
+        let mut one = || running[self.rng.random_range(0..running.len())];
+        let ((liar, liar_id, from, stamp), (_, subject, there, known), (_, _, to, _)) = (one(), one(), one());
+        let raise = self.rng.random_range(0..4);
+        let claimed = craft::stamp(known.epoch.0, known.incarnation.0 + raise);
+        let sender = (liar_id, stamp.epoch);
+        let bytes = match self.rng.random_range(0..8) {
+            0 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Alive(from)),
+            1 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Suspect),
+            2 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Failed),
+            3 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Left),
+            4 => {
+                let unheard = craft::stamp(known.epoch.0, u32::MAX / 5);
+                craft::gossip(CLUSTER, sender, subject, unheard, craft::Lie::Alive(there))
+            }
+            5 => {
+                let ghost = AgentId(self.rng.random());
+                self.ids.insert(ghost);
+                craft::gossip(CLUSTER, sender, ghost, claimed, craft::Lie::Alive(address(4_000_000)))
+            }
+            6 => craft::gossip("another", sender, subject, claimed, craft::Lie::Failed),
+            _ => {
+                let mut bytes = craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Suspect);
+                let place = self.rng.random_range(0..bytes.len());
+                bytes[place] ^= self.rng.random_range(1..=255_u8);
+                bytes.truncate(self.rng.random_range(0..=bytes.len()));
+                bytes
+            }
+        };
+        self.transmit(liar, from, to, bytes);
+    }
+
+    /// Records that are not as they should be: how many, and one of them. Those that run know each other alive, and
+    /// nobody else is held alive.
+    pub(crate) fn wrong(&self) -> (usize, Option<(AgentId, AgentId, Option<(metacluster_membership::Stamp, Standing)>)>) {
+        let truth: BTreeMap<AgentId, _> =
+            self.running().map(|(_, host, machine)| (host.id, machine.stamp().epoch)).collect();
+        let (mut wrong, mut example) = (0, None);
+        for (_, host, machine) in self.running() {
+            let mut right = 0;
+            for (id, stamp, standing) in machine.standings() {
+                let lives = standing == Standing::Alive || standing == Standing::Suspect;
+                let runs = truth.get(&id).is_some_and(|&epoch| epoch == stamp.epoch);
+                if lives && runs && standing == Standing::Alive {
+                    right += 1;
+                } else if lives || runs {
+                    wrong += 1;
+                    example = example.or(Some((host.id, id, Some((stamp, standing)))));
+                }
+            }
+            let missing = truth.len().saturating_sub(1 + right);
+            if missing > 0 && example.is_none() {
+                let lost = truth.keys().find(|&&id| id != host.id && machine.standing(id).is_none());
+                example = lost.map(|&id| (host.id, id, None));
+            }
+            wrong += missing;
+        }
+        (wrong, example)
+    }
+}
