@@ -63,14 +63,17 @@ impl News {
         self.items.len()
     }
 
-    /// Fills a packet up to `bytes_max`, and counts what it took as sent once more.
-    pub(crate) fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize, retransmits: usize) {
+    /// Fills a packet up to `bytes_max`, and counts what it took as sent once more. Says whether there was more.
+    pub(crate) fn fill(&mut self, out: &mut Vec<u8>, bytes_max: usize, retransmits: usize) -> bool {
         let mut taken = Vec::new();
+        let mut more = self.order.len() > LOOKS_MAX;
         for &(sent, order, subject) in self.order.iter().take(LOOKS_MAX) {
             let Some(item) = self.items.get(&subject) else { continue };
             if out.len() + item.bytes.len() <= bytes_max {
                 out.extend_from_slice(&item.bytes);
                 taken.push((sent, order, subject));
+            } else {
+                more = true;
             }
         }
         for (sent, order, subject) in taken {
@@ -82,6 +85,7 @@ impl News {
                 self.order.insert((sent + 1, order, subject));
             }
         }
+        more
     }
 }
 
@@ -122,7 +126,10 @@ impl Membership {
                     break;
                 }
                 budget -= 1;
-                self.send_to_member(target, &Message::Gossip, &[]);
+                // A second packet for what did not fit into the first, not for what was just sent.
+                if !self.send_to_member(target, &Message::Gossip, &[]) {
+                    break;
+                }
             }
         }
         if !self.news.is_empty() && (!self.members.live().is_empty() || self.members.len() > 0) {

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use metacluster_types::Instant;
 
-use crate::{
-    Membership, Notice, Output,
-    settings::HEALTH_MAX,
-    timers::Timer,
-};
+use crate::{Membership, Notice, Output, settings::HEALTH_MAX, timers::Timer};
 
 /// A score from 0, sound, to 8. Times of probes are multiplied by one more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,11 +39,7 @@ impl Membership {
         self.timers.retain(|timer| {
             !matches!(
                 timer,
-                Timer::AckTimeout(_)
-                    | Timer::ProbeEnds(_)
-                    | Timer::Nack(_)
-                    | Timer::RelayEnds(_)
-                    | Timer::Suspicion(_)
+                Timer::AckTimeout(_) | Timer::ProbeEnds(_) | Timer::Nack(_) | Timer::RelayEnds(_) | Timer::Suspicion(_)
             )
         });
         let suspects: Vec<_> = if self.members.suspects == 0 {

@@ -71,7 +71,9 @@ pub use coordinate::Coordinate;
 pub use error::{DecodeError, DescriptionError, OpenError};
 pub use input::{ExchangeId, Input, StreamToken};
 pub use output::{Change, ChangeKind, Notice, Output};
-pub use record::{Commitment, Description, DownReason, Ending, Epoch, Incarnation, LeaveProof, Stamp, Standing, Version};
+pub use record::{
+    Commitment, Description, DownReason, Ending, Epoch, Incarnation, LeaveProof, Stamp, Standing, Version,
+};
 pub use seal::{Cipher, Key, KeyId, KeyScope, Keyring, KeyringError, Policy, Sealer};
 pub use settings::Settings;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotMember};
@@ -320,8 +322,8 @@ impl Membership {
         bytes
     }
 
-    /// Sends a packet with some claims first, and as much news as fits behind them.
-    fn send(&mut self, to: SocketAddr, message: &Message, first: &[Claim]) {
+    /// Sends a packet with some claims first, and as much news as fits behind them. Says whether there was more.
+    fn send(&mut self, to: SocketAddr, message: &Message, first: &[Claim]) -> bool {
         let mut bytes = self.begin(message);
         for claim in first {
             let begin = bytes.len();
@@ -332,16 +334,16 @@ impl Membership {
             }
         }
         let retransmits = self.settings.retransmits(self.size());
-        self.news.fill(&mut bytes, self.settings.datagram_bytes_max, retransmits);
+        let more = self.news.fill(&mut bytes, self.settings.datagram_bytes_max, retransmits);
         self.counters.packets_sent += 1;
         self.counters.bytes_sent += bytes.len() as u64;
         self.outputs.push_back(Output::Transmit { to, bytes });
+        more
     }
 
-    fn send_to_member(&mut self, id: AgentId, message: &Message, first: &[Claim]) {
-        if let Some(address) = self.members.of(id).map(|member| member.described.address) {
-            self.send(address, message, first);
-        }
+    fn send_to_member(&mut self, id: AgentId, message: &Message, first: &[Claim]) -> bool {
+        let address = self.members.of(id).map(|member| member.described.address);
+        address.is_some_and(|address| self.send(address, message, first))
     }
 
     /// Reads header, message and claims; counts what is refused.

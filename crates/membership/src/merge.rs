@@ -25,7 +25,13 @@ const FLAPS_MAX: u32 = 4;
 
 impl Membership {
     /// Takes in claims of one message; asks their teller, at `from`, for what it left out.
-    pub(crate) fn apply_all(&mut self, now: Instant, claims: Vec<Claim>, teller: AgentId, from: Option<SocketAddr>) -> usize {
+    pub(crate) fn apply_all(
+        &mut self,
+        now: Instant,
+        claims: Vec<Claim>,
+        teller: AgentId,
+        from: Option<SocketAddr>,
+    ) -> usize {
         let mut news = 0;
         let mut wants = Vec::new();
         for claim in claims {
@@ -83,7 +89,7 @@ impl Membership {
             return Applied::Nothing;
         }
         let Some(member) = self.members.of(claim.subject) else {
-            return self.apply_to_stranger(now, claim, teller);
+            return self.apply_to_stranger(now, &claim);
         };
         if claim.stamp.epoch > member.stamp.epoch {
             return self.apply_to_later_boot(now, claim, teller);
@@ -107,7 +113,7 @@ impl Membership {
         }
     }
 
-    fn apply_to_stranger(&mut self, now: Instant, claim: Claim, teller: AgentId) -> Applied {
+    fn apply_to_stranger(&mut self, now: Instant, claim: &Claim) -> Applied {
         if self.tombstones.covers(now, claim.subject, claim.stamp) {
             return Applied::Nothing;
         }
@@ -147,7 +153,6 @@ impl Membership {
         if let ClaimKind::Suspect(accusers) = &claim.kind {
             self.suspect(now, claim.subject, claim.stamp, accusers);
         }
-        let _ = teller;
         Applied::News
     }
 
@@ -206,19 +211,19 @@ impl Membership {
         if !newer {
             return Applied::Nothing;
         }
-        if claim.version > member.version && claim.described.is_none() {
+        if claim.version != member.version && claim.described.is_none() {
             return Applied::Want;
         }
         let was_failed = member.life == Life::Failed;
         self.take_back_suspicion(claim.subject);
-        let described = claim.described.clone().filter(|_| claim.version >= member_version(self, claim.subject));
+        let described = claim.described.clone();
         self.members.change(claim.subject, |member| {
             if member.life != Life::Alive {
                 member.since = now;
             }
             member.life = Life::Alive;
             member.stamp = claim.stamp;
-            member.version = claim.version.max(member.version);
+            member.version = claim.version;
             if let Some(described) = described {
                 member.described = described;
             }
@@ -325,8 +330,11 @@ impl Membership {
                 if claim.stamp >= self.stamp {
                     self.counters.refuted += 1;
                     self.health.worse();
+                    // Who believes in a description that is not ours must be told the right one.
+                    let other = claim.version != self.version;
+                    self.version = self.version.max(claim.version);
                     self.raise_incarnation(now, claim.stamp.incarnation);
-                    self.announce(now, false);
+                    self.announce(now, other);
                 }
             }
             ClaimKind::Left(Ending::Provider(_)) => self.on_ended(now),
@@ -336,8 +344,11 @@ impl Membership {
 
     /// Goes beyond what is said of this member; begins a new boot when the counter comes near its end.
     pub(crate) fn raise_incarnation(&mut self, now: Instant, beyond: Incarnation) {
-        let next = beyond.0.max(self.stamp.incarnation.0).saturating_add(1);
-        if next > crate::record::INCARNATION_MAX.0 - INCARNATION_JUMP_MAX {
+        let own = self.stamp.incarnation.0;
+        let next = beyond.0.max(own).saturating_add(1);
+        // Others would not believe such a jump.
+        let leap = next - own > INCARNATION_JUMP_MAX;
+        if leap || next > crate::record::INCARNATION_MAX.0 {
             self.raise_epoch(now, self.stamp.epoch);
         } else {
             self.stamp.incarnation = Incarnation(next);
@@ -349,18 +360,12 @@ impl Membership {
         if self.members.len() > 256 {
             return;
         }
-        let Some(own) = self.members.of(id) else { return };
-        let name = |member: &Member| {
-            crate::codec::claim::description(&member.described.bytes).map(|(description, _)| description.name).ok()
-        };
-        let own = name(own);
-        let other = if own.as_ref() == Some(&self.description.name) {
+        let Some(name) = self.members.of(id).map(|member| member.described.name_hash) else { return };
+        let other = if name == self.described.name_hash {
             Some(self.me)
         } else {
-            self.members
-                .iter()
-                .find(|(other, member)| *other != id && member.is_live() && name(member) == own)
-                .map(|(other, _)| other)
+            let same = |other, member: &Member| other != id && member.is_live() && member.described.name_hash == name;
+            self.members.iter().find(|&(other, member)| same(other, member)).map(|(other, _)| other)
         };
         if let Some(one) = other {
             self.outputs.push_back(Output::Notice(Notice::NameShared { one, other: id }));
@@ -389,10 +394,6 @@ impl Membership {
         self.members.remove(id);
         self.gone(now, id, stamp.epoch);
     }
-}
-
-fn member_version(machine: &Membership, id: AgentId) -> crate::record::Version {
-    machine.members.of(id).map(|member| member.version).unwrap_or_default()
 }
 
 /// What became of a claim.

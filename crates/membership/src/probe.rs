@@ -153,6 +153,11 @@ impl Membership {
             return;
         }
         let mut first = self.ill(sender);
+        let elsewhere = self.members.of(sender).is_some_and(|member| member.described.address.ip() != from.ip());
+        if elsewhere && self.rng.random_range(0..4) == 0 {
+            // Either it is behind a translator, or somebody told a wrong address of it: it shall see what is told.
+            first.extend(self.known(sender));
+        }
         if about_us {
             first.push(self.own_claim(false));
         }
@@ -164,14 +169,7 @@ impl Membership {
         }
     }
 
-    pub(crate) fn on_ack(
-        &mut self,
-        now: Instant,
-        sender: AgentId,
-        sequence: u32,
-        digest: u64,
-        coordinate: Coordinate,
-    ) {
+    pub(crate) fn on_ack(&mut self, now: Instant, sender: AgentId, sequence: u32, digest: u64, coordinate: Coordinate) {
         if self.relay_ack(sender, sequence, digest, coordinate) {
             return;
         }

@@ -104,6 +104,8 @@ pub(crate) const ACCUSERS_MAX: usize = 4;
 pub(crate) struct Described {
     pub(crate) address: SocketAddr,
     pub(crate) commitment: Commitment,
+    /// Of the name, so that a name that two share is found without reading all.
+    pub(crate) name_hash: u64,
     pub(crate) bytes: Box<[u8]>,
 }
 
@@ -162,6 +164,11 @@ pub(crate) const fn mix(word: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// A hash of a name, for finding what is equal; not for secrets.
+pub(crate) fn name_hash(name: &str) -> u64 {
+    name.bytes().fold(mix(name.len() as u64), |hash, byte| mix(hash ^ u64::from(byte)))
 }
 
 /// The part of an id that stands for it where a mistake costs nothing.

@@ -5,12 +5,7 @@ use std::net::SocketAddr;
 
 use metacluster_types::{AgentId, Instant};
 
-use crate::{
-    Coordinate, Membership,
-    codec::message::Message,
-    record::short,
-    timers::Timer,
-};
+use crate::{Coordinate, Membership, codec::message::Message, record::short, timers::Timer};
 
 /// So many probes for others are under way; more are refused.
 const RELAYS_MAX: usize = 1024;

@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn encryption_is_turned_on_in_a_live_cluster() {
         let (mut one, mut other) = (sealer("main", 1, Policy::Plain), sealer("main", 1, Policy::Plain));
-        let mut sealed = |one: &mut Sealer<Toy>, counter| one.seal(&plain(counter)).expect("a packet");
+        let sealed = |one: &mut Sealer<Toy>, counter| one.seal(&plain(counter)).expect("a packet");
         assert!(other.open(&sealed(&mut one, 1)).is_ok());
         one.set_policy(Policy::SealAndTakePlain);
         assert!(other.open(&sealed(&mut one, 2)).is_ok(), "a plain member takes sealed packets");

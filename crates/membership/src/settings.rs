@@ -122,7 +122,7 @@ impl Settings {
             sync_interval: Duration::from_secs(60),
             reconnect_interval: Duration::from_secs(4),
             batch_window: Duration::from_millis(50),
-            batch_window_max: Duration::from_millis(300),
+            batch_window_max: Duration::from_millis(600),
             failed_kept: Duration::from_secs(24 * 3600),
             left_kept: Duration::from_secs(300),
             ended_kept: Duration::from_secs(5),

@@ -304,11 +304,7 @@ impl Tombstones {
     /// Whether a claim with this stamp is of a boot that ended.
     pub(crate) fn covers(&self, now: Instant, id: AgentId, stamp: Stamp) -> bool {
         self.table.get(&id).is_some_and(|tombstone| {
-            let ended = if tombstone.left {
-                stamp.epoch <= tombstone.stamp.epoch
-            } else {
-                stamp <= tombstone.stamp
-            };
+            let ended = if tombstone.left { stamp.epoch <= tombstone.stamp.epoch } else { stamp <= tombstone.stamp };
             now < tombstone.until && ended
         })
     }

@@ -25,7 +25,8 @@ pub(crate) fn timeout(least: Duration, most: Duration, confirmed: usize, wanted:
 impl Membership {
     /// Suspects a member, or adds accusers to its suspicion. Says whether anything changed.
     pub(crate) fn suspect(&mut self, now: Instant, id: AgentId, stamp: Stamp, accusers: &[AgentId]) -> bool {
-        let wanted = self.settings.confirmations.min(self.members.live().len().saturating_sub(1 + self.members.suspects));
+        let wanted =
+            self.settings.confirmations.min(self.members.live().len().saturating_sub(1 + self.members.suspects));
         let Some(member) = self.members.of(id) else { return false };
         if stamp < member.stamp {
             return false;

@@ -10,24 +10,33 @@ use crate::{
 };
 
 impl Membership {
-    /// Something is to be told of a member. A failure holds the batch open a little for others like it.
+    /// Something is to be told of a member. A failure holds the batch open for those that are about to follow it; one
+    /// that comes alone is not held up.
     pub(crate) fn changed(&mut self, now: Instant, id: AgentId, failure: bool) {
         self.changed.insert(id);
         let window = self.settings.batch_window;
-        match self.flush {
-            None => {
-                let first = now;
-                self.set_flush(first, now + window);
-            }
-            Some((first, at)) if failure => {
-                let later = (now + window).min(first + self.settings.batch_window_max);
-                if later > at {
-                    self.timers.take_back(at, Timer::Flush);
-                    self.set_flush(first, later);
-                }
-            }
-            Some(_) => {}
+        let (first, due) = self.flush.unwrap_or((now, now + window));
+        let mut at = due;
+        if failure {
+            let most = first + self.settings.batch_window_max;
+            at = at.max(self.last_suspicion_until(most).map_or(due, |deadline| deadline + window)).min(most.max(due));
         }
+        if let Some((_, set)) = self.flush {
+            self.timers.take_back(set, Timer::Flush);
+        }
+        self.set_flush(first, at);
+    }
+
+    /// When the last of the suspicions that end by then ends.
+    fn last_suspicion_until(&self, most: Instant) -> Option<Instant> {
+        if self.members.suspects == 0 {
+            return None;
+        }
+        let deadlines = self.members.iter().filter_map(|(_, member)| match &member.life {
+            Life::Suspect(suspicion) => Some(suspicion.deadline),
+            Life::Alive | Life::Failed | Life::Left(_) => None,
+        });
+        deadlines.filter(|&deadline| deadline <= most).max()
     }
 
     fn set_flush(&mut self, first: Instant, at: Instant) {

@@ -47,13 +47,8 @@ const EDGES: [(&str, &[&str]); 12] = [
 const FOR_TESTS: [&str; 2] = ["metacluster-testbed", "metacluster-sim"];
 
 /// Crates without clock, socket, thread or async.
-const PURE: [&str; 5] = [
-    "metacluster-types",
-    "metacluster-erl-wire",
-    "metacluster-formation",
-    "metacluster-membership",
-    "metacluster-sim",
-];
+const PURE: [&str; 5] =
+    ["metacluster-types", "metacluster-erl-wire", "metacluster-formation", "metacluster-membership", "metacluster-sim"];
 
 /// What a pure crate may not reach, however far away.
 const IMPURE: [&str; 12] = [

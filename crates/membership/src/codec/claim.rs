@@ -17,7 +17,7 @@ use crate::{
     error::{DecodeError, DescriptionError},
     record::{
         ACCUSERS_MAX, Claim, ClaimKind, Commitment, Described, Description, EPOCH_MAX, Ending, Epoch, INCARNATION_MAX,
-        Incarnation, LeaveProof, Stamp, Version,
+        Incarnation, LeaveProof, Stamp, Version, name_hash,
     },
 };
 
@@ -65,7 +65,7 @@ pub(crate) fn describe(description: &Description, commitment: Commitment) -> Res
     if out.len() > DESCRIPTION_BYTES_MAX {
         return Err(DescriptionError::TooLarge { bytes: out.len(), max: DESCRIPTION_BYTES_MAX });
     }
-    Ok(Described { address: *address, commitment, bytes: out.into() })
+    Ok(Described { address: *address, commitment, name_hash: name_hash(name), bytes: out.into() })
 }
 
 /// Reads a description in full.
@@ -114,7 +114,8 @@ pub(crate) fn description(bytes: &[u8]) -> Result<(Description, Commitment), Dec
 /// Checks a description and keeps its bytes.
 fn described(bytes: &[u8]) -> Result<Described, DecodeError> {
     let (description, commitment) = description(bytes)?;
-    Ok(Described { address: description.address, commitment, bytes: bytes.into() })
+    let name_hash = name_hash(&description.name);
+    Ok(Described { address: description.address, commitment, name_hash, bytes: bytes.into() })
 }
 
 pub(crate) fn put_address(out: &mut Vec<u8>, address: SocketAddr) {

@@ -69,16 +69,10 @@ pub enum Violation {
         /// The bound.
         max: usize,
     },
-    /// A change of a member was told that is of no boot that there ever was.
-    #[error("{id} joined as boot {epoch:?}, which never was")]
-    Invented {
-        /// Whose.
-        id: AgentId,
-        /// Which boot.
-        epoch: Epoch,
-    },
     /// Some do not know others in time.
-    #[error("{wrong} records are wrong {after:?} after the last fault (bound {bound:?}), such as what {observer} holds of {member}: {held:?}")]
+    #[error(
+        "{wrong} records are wrong {after:?} after the last fault (bound {bound:?}), such as what {observer} holds of {member}: {held:?}"
+    )]
     NotConverged {
         /// How many.
         wrong: usize,

@@ -1,5 +1,6 @@
 //! Membership under simulation: many agents' machines, their addresses and the network between them.
 
+mod acts;
 mod checks;
 mod faults;
 pub mod figures;
@@ -78,8 +79,7 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Failure> {
         }
         Ok(())
     };
-    // A pause that began with the last fault is part of the faults.
-    let calm = Instant::from_origin(scenario.faults.within.max(scenario.start_within) + Duration::from_secs(21));
+    let calm = Instant::from_origin(scenario.faults.within.max(scenario.start_within) + Duration::from_secs(1));
     run_until(&mut world, calm)?;
     world.calm().map_err(|(host, violation)| fail(world.queue.now(), Some(host.0), violation))?;
     let bound = scenario.settings.convergence_bound(scenario.hosts as usize);

@@ -1,12 +1,14 @@
 //! Scenarios and seeds, and for each checker something that it catches.
 
+use metacluster_membership::{Change, ChangeKind, DownReason, Epoch, Settings, Sizes, Stamp, craft};
+use metacluster_types::AgentId;
+
 use super::*;
 
 fn holds(scenario: &Scenario, seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        match run(seed, scenario) {
-            Ok(report) => println!("{seed} {report:?}"),
-            Err(failure) => panic!("{failure}"),
+        if let Err(failure) = run(seed, scenario) {
+            panic!("{failure}");
         }
     }
 }
@@ -45,4 +47,152 @@ fn random_worlds_converge() {
             panic!("{failure}");
         }
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    assert_eq!(run(7, &Scenario::random(7)), run(7, &Scenario::random(7)));
+}
+
+#[test]
+fn healthy_members_are_not_expelled_while_others_stand_still() {
+    assert_eq!(figures::expelled(48, 8, Duration::from_secs(16), 1), Ok(0));
+}
+
+#[test]
+fn healthy_members_are_not_expelled_under_loss() {
+    assert_eq!(figures::expelled_by_loss(5, 200, Duration::from_secs(600), 1), Ok(0));
+}
+
+#[test]
+fn a_death_is_known_in_time() {
+    for seed in 0..10 {
+        let death = figures::death(5, 0, seed).expect("no rule breaks").expect("it is known");
+        assert!(death.all < Duration::from_secs(3), "seed {seed}: {death:?}");
+    }
+}
+
+#[test]
+fn agents_that_start_together_form_one_cluster() {
+    for seed in 0..60 {
+        assert_eq!(figures::clusters_formed(seed), Ok(1), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_cluster_comes_back_from_an_outage_with_new_addresses() {
+    for seed in 0..5 {
+        let took = figures::outage(8, seed).expect("no rule breaks");
+        assert!(took.is_some_and(|took| took < Duration::from_secs(30)), "seed {seed}: {took:?}");
+    }
+}
+
+const NOW: Instant = Instant::ZERO;
+const PEER: AgentId = AgentId(2);
+
+fn checker() -> Checker {
+    Checker::new(AgentId(1))
+}
+
+fn told(kind: ChangeKind, epoch: u64) -> [Change; 1] {
+    [Change { id: PEER, epoch: Epoch(epoch), kind }]
+}
+
+#[test]
+fn the_checker_of_stamps_bites() {
+    let stamps: [Stamp; 3] = [craft::stamp(1, 5), craft::stamp(1, 4), craft::stamp(0, 9)];
+    for back in [stamps[1], stamps[2]] {
+        let mut checker = checker();
+        checker.own_stamp(stamps[0]).expect("the first");
+        assert!(matches!(checker.own_stamp(back), Err(Violation::StampWentBack { .. })));
+        checker.holds([(PEER, stamps[0])].into_iter()).expect("the first");
+        let held = checker.holds([(PEER, back)].into_iter());
+        assert!(matches!(held, Err(Violation::StampWentBack { id: PEER, .. })));
+    }
+}
+
+#[test]
+fn the_checker_of_resurrection_bites() {
+    for reason in [DownReason::Left, DownReason::Provider, DownReason::Restarted] {
+        let mut checker = checker();
+        checker.changes(NOW, &told(ChangeKind::Joined, 3)).expect("it joins");
+        checker.changes(NOW, &told(ChangeKind::Down(reason), 3)).expect("it ends");
+        let back = checker.changes(NOW, &told(ChangeKind::Joined, 3));
+        assert_eq!(back, Err(Violation::Resurrected { id: PEER, epoch: Epoch(3) }));
+        checker.changes(NOW, &told(ChangeKind::Joined, 4)).expect("a later boot may join");
+    }
+}
+
+#[test]
+fn the_checker_of_alternation_bites() {
+    let mut checker = checker();
+    for kind in [ChangeKind::Suspect, ChangeKind::Recovered, ChangeKind::Down(DownReason::Failed)] {
+        let early = checker.changes(NOW, &told(kind, 1));
+        assert_eq!(early, Err(Violation::NoAlternation { id: PEER, kind, up: false }));
+    }
+    checker.changes(NOW, &told(ChangeKind::Joined, 1)).expect("it joins");
+    let twice = checker.changes(NOW, &told(ChangeKind::Joined, 1));
+    assert_eq!(twice, Err(Violation::NoAlternation { id: PEER, kind: ChangeKind::Joined, up: true }));
+}
+
+#[test]
+fn the_checker_of_the_dead_self_bites() {
+    let mut checker = Checker::new(PEER);
+    assert_eq!(checker.changes(NOW, &told(ChangeKind::Joined, 1)), Err(Violation::SelfAmongOthers));
+    assert_eq!(checker.holds([(PEER, Stamp::default())].into_iter()), Err(Violation::SelfAmongOthers));
+}
+
+#[test]
+fn the_checker_of_flapping_bites() {
+    let mut checker = checker();
+    let mut flap = |second: u64| {
+        let now = Instant::from_origin(Duration::from_secs(second));
+        checker.changes(now, &told(ChangeKind::Joined, 1)).expect("it joins");
+        checker.changes(now, &told(ChangeKind::Down(DownReason::Failed), 1))
+    };
+    assert!((0..20).all(|minute| flap(minute * 61).is_ok()), "seldom is fine");
+    assert!((0..7).any(|second| matches!(flap(2000 + second), Err(Violation::Flapping { .. }))));
+}
+
+#[test]
+fn the_checker_of_livelock_bites() {
+    let scenario = Scenario::sound(2);
+    let mut world = World::new(&scenario, 1);
+    while let Some(event) = world.queue.pop_until(Instant::from_origin(Duration::from_secs(3))) {
+        world.handle(event).unwrap_or_else(|(_, violation)| panic!("{violation}"));
+    }
+    let (_, host, machine) = world.running().next().expect("one runs");
+    let due = machine.next_deadline().expect("it probes");
+    // Had the machine said that it has nothing to do at that time, it would be asked for ever.
+    assert_eq!(Checker::new(host.id).drained(due, machine), Err(Violation::Livelock(due)));
+}
+
+#[test]
+fn the_checker_of_memory_bites() {
+    let (checker, settings) = (checker(), Settings::lan());
+    let sound = Sizes { members: 9, timers: 20, ..Sizes::default() };
+    checker.sizes(sound, &settings, 10).expect("within bounds");
+    for swollen in [
+        Sizes { members: 11, ..sound },
+        Sizes { news: 11, ..sound },
+        Sizes { tombstones: 11, ..sound },
+        Sizes { probes: 3000, ..sound },
+        Sizes { exchanges: 65, ..sound },
+        Sizes { seeds: 2000, ..sound },
+        Sizes { timers: 1000, ..sound },
+    ] {
+        assert!(matches!(checker.sizes(swollen, &settings, 10), Err(Violation::Memory { .. })), "{swollen:?}");
+    }
+}
+
+#[test]
+fn the_requirement_of_liveness_bites() {
+    // A cluster whose members are never told of each other.
+    let scenario = Scenario::sound(3);
+    let mut world = World::new(&scenario, 1);
+    world.seeds = Some(Vec::new());
+    while let Some(event) = world.queue.pop_until(Instant::from_origin(Duration::from_secs(10))) {
+        world.handle(event).unwrap_or_else(|(_, violation)| panic!("{violation}"));
+    }
+    assert_eq!(world.wrong().0, 6);
 }

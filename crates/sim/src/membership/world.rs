@@ -8,7 +8,7 @@ use std::{
 
 use metacluster_membership::{
     Change, ChangeKind, Description, DownReason, Epoch, ExchangeId, Identity, Input, LeaveProof, Membership, Notice,
-    Output, Snapshot, Standing, StreamToken, craft,
+    Output, Snapshot, StreamToken,
 };
 use metacluster_types::{AgentId, ClusterName, Instant, Place, Tags, Zone};
 use rand::{RngExt, SeedableRng};
@@ -30,7 +30,7 @@ pub(crate) const PACKET_OVERHEAD: u64 = 28 + 20;
 const STREAM_OVERHEAD: u64 = 7 * 40 + 20;
 /// A socket's buffer holds so many packets while its process stands still.
 const INBOX_MAX: usize = 2000;
-const CLUSTER: &str = "main";
+pub(super) const CLUSTER: &str = "main";
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -50,12 +50,12 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     pub(crate) boot: u32,
     pub(crate) machine: Option<(Membership, Checker)>,
-    wake_at: Option<Instant>,
-    paused: bool,
+    pub(super) wake_at: Option<Instant>,
+    pub(super) paused: bool,
     inbox: VecDeque<Input>,
-    lag: Duration,
+    pub(super) lag: Duration,
     /// By how much its clock is ahead of the world's.
-    ahead: Duration,
+    pub(super) ahead: Duration,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) sent: u64,
     /// Whether it left or was ended, and shall not come back as what it was.
@@ -84,7 +84,7 @@ pub(crate) struct World<'a> {
     addresses: BTreeMap<SocketAddr, HostId>,
     streams: BTreeMap<StreamToken, (HostId, u32, ExchangeId, HostId)>,
     next_stream: u64,
-    ids: BTreeSet<AgentId>,
+    pub(super) ids: BTreeSet<AgentId>,
     pub(crate) quiet: bool,
     pub(crate) events: u64,
     pub(crate) downs: Vec<DownSeen>,
@@ -104,7 +104,10 @@ impl<'a> World<'a> {
         let mut queue = Queue::default();
         for number in 0..scenario.hosts {
             let at = rng.random_range(Duration::ZERO..=scenario.start_within);
-            queue.push_at(Instant::from_origin(if number == 0 { Duration::ZERO } else { at }), Event::Boot(HostId(number)));
+            queue.push_at(
+                Instant::from_origin(if number == 0 { Duration::ZERO } else { at }),
+                Event::Boot(HostId(number)),
+            );
         }
         for (at, fault) in faults::draw(scenario, &mut rng) {
             queue.push_at(at, Event::Fault(fault));
@@ -157,12 +160,13 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = (HostId, &Host, &Membership)> {
-        (0..).map(HostId).zip(&self.hosts).filter_map(|(number, host)| {
-            host.machine.as_ref().map(|(machine, _)| (number, host, machine))
-        })
+        (0..)
+            .map(HostId)
+            .zip(&self.hosts)
+            .filter_map(|(number, host)| host.machine.as_ref().map(|(machine, _)| (number, host, machine)))
     }
 
-    fn description(&mut self, host: HostId, revision: u32) -> Description {
+    pub(super) fn description(&mut self, host: HostId, revision: u32) -> Description {
         let zones = self.scenario.zones.max(1);
         let address = self.host(host).address;
         let zone = Zone::new(&format!("zone-{}", host.0 % zones)).ok();
@@ -274,7 +278,11 @@ impl<'a> World<'a> {
                 self.input(host, input)
             }
             Event::Handle { host, boot, input } => {
-                if self.host(host).boot == boot { self.input(host, input) } else { Ok(()) }
+                if self.host(host).boot == boot {
+                    self.input(host, input)
+                } else {
+                    Ok(())
+                }
             }
             Event::StreamRequest { to, asker, bytes } => self.stream_request(to, asker, bytes),
             Event::Resume { host, boot } => self.resume(host, boot),
@@ -308,7 +316,7 @@ impl<'a> World<'a> {
         self.handle_input(host, input)
     }
 
-    fn handle_input(&mut self, host: HostId, input: Input) -> Result<(), Broken> {
+    pub(super) fn handle_input(&mut self, host: HostId, input: Input) -> Result<(), Broken> {
         let now = self.queue.now();
         let state = self.host(host);
         let clock = now + state.ahead;
@@ -319,7 +327,7 @@ impl<'a> World<'a> {
     }
 
     /// Does what the machine says until it says nothing more.
-    fn drain(&mut self, host: HostId) -> Result<(), Broken> {
+    pub(super) fn drain(&mut self, host: HostId) -> Result<(), Broken> {
         let now = self.queue.now();
         let clock = now + self.host(host).ahead;
         while let Some(output) = self.host(host).machine.as_mut().and_then(|(machine, _)| machine.poll_output(clock)) {
@@ -396,25 +404,21 @@ impl<'a> World<'a> {
     }
 
     fn notice(&mut self, host: HostId, notice: &Notice) {
-        match notice {
-            Notice::LeaveTold => {
-                self.host(host).over = true;
-                self.kill(host);
-            }
+        if *notice == Notice::LeaveTold {
+            self.host(host).over = true;
+            self.kill(host);
+        } else if *notice == Notice::IdentityTaken {
             // The driver starts a member with a fresh id.
-            Notice::IdentityTaken => {
-                let id = AgentId(self.rng.random());
-                self.ids.insert(id);
-                self.kill(host);
-                let state = self.host(host);
-                (state.id, state.snapshot) = (id, None);
-                self.queue.push_after(Duration::from_millis(100), Event::Boot(host));
-            }
-            _ => {}
+            let id = AgentId(self.rng.random());
+            self.ids.insert(id);
+            self.kill(host);
+            let state = self.host(host);
+            (state.id, state.snapshot) = (id, None);
+            self.queue.push_after(Duration::from_millis(100), Event::Boot(host));
         }
     }
 
-    fn transmit(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    pub(super) fn transmit(&mut self, host: HostId, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let Some(&target) = self.addresses.get(&to) else { return };
         let twice = self.scenario.duplicates_per_mille > 0
             && !self.quiet
@@ -487,135 +491,5 @@ impl<'a> World<'a> {
             self.input(host, input)?;
         }
         self.drain(host)
-    }
-
-    fn fault(&mut self, fault: Fault) -> Result<(), Broken> {
-        match fault {
-            Fault::Kill(host) => self.kill(host),
-            Fault::Boot(host) => return self.boot(host),
-            Fault::Replace(host) => {
-                if self.host(host).machine.is_none() {
-                    let at = self.host(host).address;
-                    self.host(host).over = true;
-                    let new = self.add_host(at);
-                    return self.boot(new);
-                }
-            }
-            Fault::Leave(host) => {
-                let clock = self.queue.now() + self.host(host).ahead;
-                if !self.host(host).paused
-                    && let Some((machine, _)) = &mut self.host(host).machine
-                {
-                    machine.leave(clock);
-                    return self.drain(host);
-                }
-            }
-            Fault::Terminate(host) => {
-                if self.host(host).machine.is_none() {
-                    let id = self.host(host).id;
-                    self.host(host).over = true;
-                    let teller = self.running().find(|(_, teller, _)| !teller.paused).map(|(teller, _, _)| teller);
-                    if let Some(teller) = teller {
-                        return self.input(teller, Input::Terminated(id));
-                    }
-                }
-            }
-            Fault::Pause(host, time) => self.pause(host, time),
-            Fault::Slow(host, lag) => self.host(host).lag = lag,
-            Fault::Jump(host) => {
-                self.host(host).ahead += Duration::from_secs(3600);
-                self.host(host).wake_at = None;
-                if !self.host(host).paused {
-                    return self.drain(host);
-                }
-            }
-            Fault::Cut(pairs) => pairs.iter().for_each(|&(one, other)| self.network.cut(one, other)),
-            Fault::Heal(pairs) => {
-                for (one, other) in pairs {
-                    self.network.heal(one, other);
-                }
-            }
-            Fault::Lie => self.lie(),
-            Fault::Update(host) => {
-                let revision = self.rng.random_range(1..1000);
-                let description = self.description(host, revision);
-                let clock = self.queue.now() + self.host(host).ahead;
-                if !self.host(host).paused
-                    && let Some((machine, _)) = &mut self.host(host).machine
-                {
-                    // It fits: it is as long as the one before.
-                    if machine.describe(clock, description).is_ok() {
-                        return self.drain(host);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// One member says something untrue of another to a third, or sends what is no packet.
-    fn lie(&mut self) {
-        let running: Vec<_> =
-            self.running().map(|(host, state, machine)| (host, state.id, state.address, machine.stamp())).collect();
-        if running.len() < 3 {
-            return;
-        }
-        let mut one = || running[self.rng.random_range(0..running.len())];
-        let ((liar, liar_id, from, stamp), (_, subject, there, known), (_, _, to, _)) = (one(), one(), one());
-        let raise = self.rng.random_range(0..4);
-        let claimed = craft::stamp(known.epoch.0, known.incarnation.0 + raise);
-        let sender = (liar_id, stamp.epoch);
-        let bytes = match self.rng.random_range(0..8) {
-            0 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Alive(from)),
-            1 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Suspect),
-            2 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Failed),
-            3 => craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Left),
-            4 => {
-                let unheard = craft::stamp(known.epoch.0, u32::MAX / 5);
-                craft::gossip(CLUSTER, sender, subject, unheard, craft::Lie::Alive(there))
-            }
-            5 => {
-                let ghost = AgentId(self.rng.random());
-                self.ids.insert(ghost);
-                craft::gossip(CLUSTER, sender, ghost, claimed, craft::Lie::Alive(address(4_000_000)))
-            }
-            6 => craft::gossip("another", sender, subject, claimed, craft::Lie::Failed),
-            _ => {
-                let mut bytes = craft::gossip(CLUSTER, sender, subject, claimed, craft::Lie::Suspect);
-                let place = self.rng.random_range(0..bytes.len());
-                bytes[place] ^= self.rng.random_range(1..=255_u8);
-                bytes.truncate(self.rng.random_range(0..=bytes.len()));
-                bytes
-            }
-        };
-        self.transmit(liar, from, to, bytes);
-    }
-
-    /// Records that are not as they should be: how many, and one of them. Those that run know each other alive, and
-    /// nobody else is held alive.
-    pub(crate) fn wrong(&self) -> (usize, Option<(AgentId, AgentId, Option<(metacluster_membership::Stamp, Standing)>)>) {
-        let truth: BTreeMap<AgentId, _> =
-            self.running().map(|(_, host, machine)| (host.id, machine.stamp().epoch)).collect();
-        let (mut wrong, mut example) = (0, None);
-        for (_, host, machine) in self.running() {
-            let mut right = 0;
-            for (id, stamp, standing) in machine.standings() {
-                let lives = standing == Standing::Alive || standing == Standing::Suspect;
-                let runs = truth.get(&id).is_some_and(|&epoch| epoch == stamp.epoch);
-                if lives && runs && standing == Standing::Alive {
-                    right += 1;
-                } else if lives || runs {
-                    wrong += 1;
-                    example = example.or(Some((host.id, id, Some((stamp, standing)))));
-                }
-            }
-            let missing = truth.len().saturating_sub(1 + right);
-            if missing > 0 && example.is_none() {
-                let lost = truth.keys().find(|&&id| id != host.id && machine.standing(id).is_none());
-                example = lost.map(|&id| (host.id, id, None));
-            }
-            wrong += missing;
-        }
-        (wrong, example)
     }
 }

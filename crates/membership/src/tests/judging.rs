@@ -1,0 +1,106 @@
+//! Suspicion, failure, refutation, and not judging while one stood still.
+
+use super::*;
+use crate::DownReason;
+
+#[test]
+fn a_silent_death_is_known_to_all_within_two_and_a_half_seconds_and_told_once() {
+    let mut cluster = Cluster::formed(5);
+    cluster.agents[2].runs = false;
+    let took = cluster.until(Duration::from_secs(10), |c| c.all_hold(2, Standing::Failed));
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    cluster.run(Duration::from_secs(30));
+    for observer in [0, 1, 3, 4] {
+        assert_eq!(cluster.kinds(observer, 2), [ChangeKind::Suspect, ChangeKind::Down(DownReason::Failed)]);
+    }
+}
+
+#[test]
+fn one_that_stood_still_for_a_moment_refutes_the_suspicion() {
+    let mut cluster = Cluster::formed(5);
+    cluster.agents[2].runs = false;
+    cluster.until(Duration::from_secs(5), |c| c.kinds(0, 2) == [ChangeKind::Suspect]);
+    cluster.agents[2].runs = true;
+    cluster.until(Duration::from_secs(2), |c| c.all_hold(2, Standing::Alive));
+    cluster.run(Duration::from_secs(10));
+    assert_eq!(cluster.kinds(0, 2), [ChangeKind::Suspect, ChangeKind::Recovered]);
+    assert!(cluster.agents[2].machine.stamp().incarnation > crate::Incarnation(0));
+}
+
+#[test]
+fn one_that_stood_still_for_long_judges_nobody_and_comes_back() {
+    let mut cluster = Cluster::formed(5);
+    cluster.agents[2].runs = false;
+    cluster.run(Duration::from_secs(30));
+    assert!(cluster.all_hold(2, Standing::Failed));
+    cluster.agents[2].runs = true;
+    let took = cluster.until(Duration::from_secs(15), |c| c.all_hold(2, Standing::Alive));
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(cluster.agents[2].told.is_empty(), "{:?}", cluster.agents[2].told);
+    assert!(cluster.agents[2].machine.counters().pauses > 0);
+}
+
+#[test]
+fn a_late_or_needless_wake_up_is_harmless() {
+    let mut cluster = Cluster::formed(3);
+    for _ in 0..100 {
+        cluster.drain(0);
+        let now = cluster.now;
+        assert!(cluster.agents[0].machine.next_deadline().is_some_and(|due| due > now));
+    }
+    let back = Instant::ZERO;
+    assert_eq!(cluster.agents[0].machine.poll_output(back), None, "time that runs backwards stands still");
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.agents[0].machine.live(), 3);
+}
+
+#[test]
+fn a_cable_cut_between_two_is_bridged_by_the_others() {
+    let mut cluster = Cluster::formed(5);
+    cluster.cuts.extend([(0, 1), (1, 0), (2, 3)]);
+    cluster.run(Duration::from_secs(60));
+    assert!((0..5).all(|number| cluster.all_hold(number, Standing::Alive)));
+    assert!((0..5).all(|number| cluster.agents[number].told.is_empty()));
+}
+
+#[test]
+fn where_udp_is_dropped_the_stream_keeps_members_alive() {
+    let mut cluster = Cluster::formed(3);
+    cluster.udp_works = false;
+    cluster.run(Duration::from_secs(30));
+    assert!((0..3).all(|number| cluster.all_hold(number, Standing::Alive)));
+    assert!(cluster.agents[0].machine.counters().stream_answers > 10);
+}
+
+#[test]
+fn the_loss_of_half_is_told_in_few_bursts() {
+    let mut cluster = Cluster::formed(10);
+    for number in 5..10 {
+        cluster.agents[number].runs = false;
+    }
+    cluster.until(Duration::from_secs(30), |c| (5..10).all(|number| c.all_hold(number, Standing::Failed)));
+    cluster.run(Duration::from_secs(1));
+    let downs = cluster.agents[0].told.iter().filter(|(_, kind)| matches!(kind, ChangeKind::Down(_))).count();
+    assert_eq!(downs, 5);
+    assert!(cluster.agents[0].batches <= 3, "{} batches", cluster.agents[0].batches);
+}
+
+#[test]
+fn halves_that_were_cut_find_each_other() {
+    let mut cluster = Cluster::formed(8);
+    for (one, other) in (0..4).flat_map(|one| (4..8).map(move |other| (one, other))) {
+        cluster.cuts.extend([(one, other), (other, one)]);
+    }
+    cluster.run(Duration::from_secs(60));
+    assert_eq!(cluster.agents[0].machine.live(), 4);
+    cluster.cuts.clear();
+    cluster.until(Duration::from_secs(20), |c| (0..8).all(|number| c.all_hold(number, Standing::Alive)));
+}
+
+#[test]
+fn round_trips_are_estimated() {
+    let mut cluster = Cluster::formed(3);
+    cluster.run(Duration::from_secs(60));
+    let estimate = cluster.agents[0].machine.round_trip(id(1)).expect("it was probed");
+    assert!(estimate > Duration::from_millis(1) && estimate < Duration::from_millis(4), "{estimate:?}");
+}
