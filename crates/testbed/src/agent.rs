@@ -184,6 +184,9 @@ impl Agent {
     /// Waits for its end and gives the exit code and what it said.
     pub fn ended(&mut self, within: Duration) -> Result<(Option<i32>, String)> {
         let status = self.child.wait(within).with_context(|| self.log())?;
+        for lines in [&self.output, &self.complaints] {
+            lines.wait_end(within)?;
+        }
         Ok((status.code(), self.log()))
     }
 }

@@ -2,14 +2,17 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, SystemTime},
 };
 
 use anyhow::Result;
 
-use crate::eventually_value;
+use crate::{eventually, eventually_value};
 
 /// A line and when it arrived.
 #[derive(Clone, Debug)]
@@ -24,6 +27,7 @@ pub struct Line {
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     lines: Arc<Mutex<Vec<Line>>>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Lines {
@@ -39,8 +43,17 @@ impl Lines {
                 into.push(String::from_utf8_lossy(&bytes).trim_end().to_owned());
                 bytes.clear();
             }
+            into.ended.store(true, Ordering::Release);
         });
         lines
+    }
+
+    /// Waits until the stream has ended and all of it is here. A process that has exited may have lines on their way.
+    pub fn wait_end(&self, within: Duration) -> Result<()> {
+        eventually(within, "the end of the output", || {
+            if self.ended.load(Ordering::Acquire) { Ok(()) } else { Err(format!("{} lines so far", self.all().len())) }
+        })
+        .map(drop)
     }
 
     pub(crate) fn push(&self, text: String) {
@@ -97,5 +110,7 @@ mod tests {
             let line = lines.wait_for(Duration::from_secs(10), text, |line| line == text).expect("it is there");
             assert_eq!(line.text, text);
         }
+        lines.wait_end(Duration::from_secs(10)).expect("it has ended");
+        assert_eq!(lines.text(), "one\ntwo\nthree\n");
     }
 }
