@@ -22,7 +22,7 @@ cargo xtask COMMAND
   tidy                          the house rules that no compiler knows
   ci                            every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
   bench NAME [--json]           formation, link, idle, startup or rewrite [--instructions]; --json keeps the figures in benches/results
-  soak [--minutes N]            long simulations with fresh seeds (default: 10 minutes)
+  soak [--minutes N]            fuzzing, and long simulations with fresh seeds (default: 10 minutes)
 ";
 
 fn main() -> ExitCode {
