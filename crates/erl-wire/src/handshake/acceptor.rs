@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
+use metacluster_types::NodeName;
 
 use super::{
     Decision, Digest, Established, Flags, Framing, HandshakeError, Local, Output, Peer, Replaces, Side,
@@ -14,9 +15,20 @@ use super::{
 pub struct Acceptor {
     local: Local,
     challenge: u32,
+    /// For a peer that has no name.
+    naming: Option<Naming>,
     packets: Packets,
     state: State,
     outputs: VecDeque<Output>,
+}
+
+/// What a peer that asks for a name gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naming {
+    /// The part before the `@`; the peer brings the rest. Nobody else may have it, so it must be random.
+    pub basename: String,
+    /// Which life of the name this is.
+    pub creation: u32,
 }
 
 enum State {
@@ -40,7 +52,13 @@ impl Acceptor {
     #[must_use]
     pub fn new(local: Local, challenge: u32, framing: Framing) -> Self {
         let packets = Packets::new(framing);
-        Self { local, challenge, packets, state: State::AwaitName, outputs: VecDeque::new() }
+        Self { local, challenge, naming: None, packets, state: State::AwaitName, outputs: VecDeque::new() }
+    }
+
+    /// Gives a name to a peer that asks for one; without this it is refused.
+    #[must_use]
+    pub fn with_naming(self, naming: Naming) -> Self {
+        Self { naming: Some(naming), ..self }
     }
 
     /// Takes what has come over the connection, in any pieces.
@@ -131,7 +149,15 @@ impl Acceptor {
     }
 
     fn handle_name(&mut self, message: &[u8]) -> Result<(), HandshakeError> {
-        let peer = message::decode_name(message);
+        let mut peer = message::decode_name(message);
+        if peer == Err(HandshakeError::DynamicName)
+            && let Some(Naming { basename, creation }) = &self.naming
+        {
+            let (host, flags) = message::decode_host(message)?;
+            let text = format!("{basename}@{host}");
+            let name = NodeName::new(&text).map_err(|_| HandshakeError::BadName(text.chars().take(64).collect()));
+            peer = name.map(|name| Peer { name, flags, creation: *creation });
+        }
         if matches!(peer, Err(HandshakeError::DynamicName | HandshakeError::BadName(_))) {
             self.send(&Status::NotAllowed.encode());
         }
@@ -160,10 +186,18 @@ impl Acceptor {
     }
 
     fn challenge(&mut self, status: Option<Status>, peer: Peer, replaces: Option<Replaces>) {
-        if let Some(status) = status {
-            self.send(&status.encode());
+        match status {
+            // It learns its name with the word that it may go on.
+            Some(_) if peer.flags.has(Flags::NAME_ME) => {
+                self.send(&message::encode_named(&peer.name, peer.creation));
+            }
+            Some(status) => self.send(&status.encode()),
+            None => {}
         }
-        self.send(&message::encode_challenge(&self.local, self.challenge));
+        let mut local = self.local.clone();
+        // A peer that gets a name takes it only from a node that says that it gives them.
+        local.flags = local.flags.and(peer.flags.common(Flags::NAME_ME));
+        self.send(&message::encode_challenge(&local, self.challenge));
         self.state = State::AwaitReply { peer, replaces };
     }
 

@@ -50,8 +50,8 @@ pub enum HandshakeError {
     /// The peer speaks the handshake of OTP 22 and older.
     #[error("the peer speaks the handshake of OTP 22 or older (version 5); OTP 25 is the oldest that is supported")]
     OldHandshake,
-    /// The peer wants us to give it a name, or gives us one that we have not asked for.
-    #[error("the peer wants a name to be given, which is not supported")]
+    /// The peer wants us to give it a name, and we give none; or gives us one that we have not asked for.
+    #[error("the peer wants a name to be given, which this node does not do")]
     DynamicName,
     /// A name that is none: no `@`, too long, or with characters that no node has.
     #[error("the peer calls itself {0:?}, which is no name of a node")]

@@ -50,6 +50,28 @@ impl Status {
     }
 }
 
+/// Instead of `ok`: the name that a peer gets, and the life of it.
+pub(super) fn encode_named(name: &NodeName, creation: u32) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(STATUS);
+    out.put_slice(b"named:");
+    put_name(name, &mut out);
+    out.put_u32(creation);
+    out.freeze()
+}
+
+/// The host part that a peer sends when it has no name yet.
+pub(super) fn decode_host(message: &[u8]) -> Result<(&str, Flags), HandshakeError> {
+    const WRONG: HandshakeError = HandshakeError::Malformed("name");
+    let body = body(message, WRONG)?;
+    let (flags, rest) = body.split_first_chunk::<8>().ok_or(WRONG)?;
+    let (_, rest) = rest.split_first_chunk::<4>().ok_or(WRONG)?;
+    let (length, rest) = rest.split_first_chunk::<2>().ok_or(WRONG)?;
+    let host = rest.get(..u16::from_be_bytes(*length).into()).ok_or(WRONG)?;
+    let host = std::str::from_utf8(host).map_err(|_| WRONG)?;
+    Ok((host, Flags(u64::from_be_bytes(*flags)).expanded()))
+}
+
 /// The first message: who dials.
 pub(super) fn encode_name(local: &Local) -> Bytes {
     let mut out = BytesMut::new();

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use metacluster_types::{Cookie, NodeName};
 
 pub use self::{
-    acceptor::Acceptor,
+    acceptor::{Acceptor, Naming},
     digest::Digest,
     error::{HandshakeError, Side},
     flags::Flags,

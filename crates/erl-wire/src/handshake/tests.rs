@@ -274,6 +274,28 @@ fn the_old_handshake_and_dynamic_names_are_told_apart() {
 }
 
 #[test]
+fn a_peer_without_a_name_gets_one_with_the_word_to_go_on() {
+    let naming = Naming { basename: "3BUN".to_owned(), creation: 9 };
+    let mut listens = acceptor("secret", Framing::Tcp).with_naming(naming);
+    // A name of its own has no place where only a host is expected.
+    let ask = |host: &[u8]| {
+        let flags = Flags::HIDDEN_NODE.and(Flags::NAME_ME).0.to_be_bytes();
+        framed(&[b"N", &flags[..], &[0; 4], &(host.len() as u16).to_be_bytes(), host].concat())
+    };
+    listens.handle_bytes(&ask(b"wan")).expect("fine");
+    let Some(Output::Decide(peer)) = listens.poll_output() else { panic!("nothing to decide") };
+    assert_eq!((peer.name.as_str(), peer.creation), ("3BUN@wan", 9));
+    listens.handle_decision(Decision::Accept).expect("fine");
+    assert_eq!(listens.poll_output(), Some(Output::Send(framed(b"snamed:\0\x083BUN@wan\0\0\0\x09").into())));
+    let Some(Output::Send(challenge)) = listens.poll_output() else { panic!("no challenge") };
+    let (us, _) = message::decode_challenge(&challenge[2..]).expect("a challenge");
+    assert!(us.flags.has(Flags::NAME_ME), "OTP takes its name from no other");
+
+    let mut listens = acceptor("secret", Framing::Tcp).with_naming(Naming { basename: "3BUN".to_owned(), creation: 9 });
+    assert!(matches!(listens.handle_bytes(&ask(b"a@b")), Err(HandshakeError::BadName(_))));
+}
+
+#[test]
 fn an_acceptor_that_is_told_no_goes_no_further() {
     let mut listens = acceptor("secret", Framing::Tcp);
     listens.handle_bytes(&framed(&hex(CAPTURE[0]))).expect("fine");

@@ -7,7 +7,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use metacluster_erl_wire::handshake::{Acceptor, Decision, Framing, HandshakeError, Output};
+use metacluster_erl_wire::handshake::{Acceptor, Decision, Framing, HandshakeError, Naming, Output};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -92,6 +92,9 @@ async fn secure(inner: &Arc<Inner>, stream: TcpStream) -> Result<(), Refusal> {
 
 async fn handshake(inner: &Arc<Inner>, mut stream: Stream) -> Result<(), Refusal> {
     let mut machine = Acceptor::new(inner.local(), rand::random(), stream.framing());
+    if inner.options.dynamic_names {
+        machine = machine.with_naming(naming());
+    }
     let mut claim: Option<Claim> = None;
     let mut input = BytesMut::with_capacity(1024);
     let mut result = Ok(());
@@ -150,6 +153,18 @@ async fn handshake(inner: &Arc<Inner>, mut stream: Stream) -> Result<(), Refusal
             }
         };
     }
+}
+
+/// A name that no other node has. OTP's are of the same kind: random letters and digits.
+fn naming() -> Naming {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let mut random = rand::random::<u64>();
+    let basename = (0..13).map(|_| {
+        let letter = char::from(LETTERS[random as usize % LETTERS.len()]);
+        random /= 32;
+        letter
+    });
+    Naming { basename: basename.collect(), creation: rand::random::<u32>().max(4) }
 }
 
 /// Whether the peer has closed the connection, be it in TLS without saying so.

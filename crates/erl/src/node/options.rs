@@ -13,8 +13,12 @@ pub struct NodeOptions {
     pub name: NodeName,
     /// The cookie that its peers must prove to know.
     pub cookie: Cookie,
-    /// Hidden nodes are in no `nodes()` of a peer and take no part in `global`. Default true.
+    /// Hidden nodes are in no `nodes()` of a peer and take no part in `global`. Default true. A visible one
+    /// is called along with all `nodes()`, and its peers get an answer to each such call; but it speaks no protocol of
+    /// `global`, so `global:sync/0` of a peer waits for as long as it is connected.
     pub hidden: bool,
+    /// Whether a peer that has no name (`erl -sname undefined`) gets one from us when it dials, as OTP does. Default false.
+    pub dynamic_names: bool,
     /// Distribution over TLS, on every connection, as `-proto_dist inet_tls`. Default: plain.
     pub tls: Option<Tls>,
     /// A tick goes out when nothing was written for so long; a peer that sent no byte in four of these is down.
@@ -45,6 +49,7 @@ impl NodeOptions {
             name,
             cookie,
             hidden: true,
+            dynamic_names: false,
             tls: None,
             tick_interval: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(7),
