@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    connection::{Caller, Conversation, Greeted, Hold, greet, turn_away},
+    connection::{Caller, Conversation, Greeted, Hold, INPUT_BYTES_MAX, greet, turn_away},
     gate::{Gate, is_local},
     server::Shared,
 };
@@ -25,9 +25,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Connections that are taken before other tasks get a turn. A client that is fast enough would keep them from it.
 const TURN: usize = 32;
 
+/// How often a connection is looked at, at most, before it is waited for: some microseconds in all.
+const LOOKS_MAX: u32 = 24;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Acceptor {
+    looks: u32,
+    input: Box<[u8; INPUT_BYTES_MAX]>,
     shared: Arc<Shared>,
     gate: Arc<Gate>,
     own: SocketAddr,
@@ -37,7 +42,15 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(shared: Arc<Shared>, gate: Arc<Gate>, own: SocketAddr) -> Self {
-        Self { shared, gate, own, conversations: JoinSet::new(), holds: JoinSet::new() }
+        Self {
+            looks: LOOKS_MAX,
+            input: Box::new([0; INPUT_BYTES_MAX]),
+            shared,
+            gate,
+            own,
+            conversations: JoinSet::new(),
+            holds: JoinSet::new(),
+        }
     }
 
     /// Runs until it is aborted. The socket is closed when the server is told to free its port.
@@ -69,10 +82,12 @@ impl Acceptor {
     async fn take_turn(&mut self, listener: &AsyncFd<TcpListener>) {
         // A client connects first and asks then: by the time that all are taken, most have.
         let mut silent = Vec::new();
-        for _ in 0..TURN {
+        let mut taken = 0;
+        while taken < TURN {
             let Ok(mut ready) = listener.readable().await else { break };
             match ready.try_io(|listener| listener.get_ref().accept()) {
                 Ok(Ok((stream, peer))) => {
+                    taken += 1;
                     if let Greeted::Silent(stream, caller) = self.admit(stream, peer) {
                         silent.push((stream, caller));
                     }
@@ -86,11 +101,27 @@ impl Acceptor {
             }
         }
         for (stream, caller) in silent {
-            if let Greeted::Silent(stream, caller) = self.greet(stream, caller) {
-                self.converse(Conversation::new(stream, caller));
+            self.ask_again(stream, caller);
+        }
+        if taken == TURN {
+            yield_now().await;
+        }
+    }
+
+    /// Looks again for what comes a moment after the connection, which is cheaper than to wait for it properly.
+    fn ask_again(&mut self, mut stream: TcpStream, mut caller: Caller) {
+        for _ in 0..self.looks {
+            match self.greet(stream, caller) {
+                Greeted::Silent(again, still) => (stream, caller) = (again, still),
+                Greeted::Done | Greeted::Waits(_) | Greeted::Holds(_) => {
+                    self.looks = LOOKS_MAX;
+                    return;
+                }
             }
         }
-        yield_now().await;
+        // Who says nothing makes the next one wait less.
+        self.looks = (self.looks / 2).max(1);
+        self.converse(Conversation::new(stream, caller));
     }
 
     /// Lets a connection in, if there is room for it.
@@ -114,8 +145,8 @@ impl Acceptor {
 
     /// Answers what has come, and keeps what is not done.
     fn greet(&mut self, stream: TcpStream, caller: Caller) -> Greeted {
-        match greet(&self.shared, stream, caller) {
-            Greeted::Waits(conversation) => self.converse(conversation),
+        match greet(&self.shared, stream, caller, &mut self.input) {
+            Greeted::Waits(conversation) => self.converse(*conversation),
             Greeted::Holds(hold) => self.hold(hold),
             Greeted::Silent(stream, caller) => return Greeted::Silent(stream, caller),
             Greeted::Done => {}

@@ -36,7 +36,7 @@ use super::{
 const REFUSED: u8 = 1;
 
 /// The length and the longest request.
-const INPUT_BYTES_MAX: usize = 2 + REQUEST_BYTES_MAX;
+pub(super) const INPUT_BYTES_MAX: usize = 2 + REQUEST_BYTES_MAX;
 
 /// How much of a listing is made at a time.
 const PAGE_BYTES: usize = 16 * 1_024;
@@ -62,15 +62,19 @@ pub(super) enum Greeted {
     /// Nothing has come yet.
     Silent(StdStream, Caller),
     /// It has to wait for more.
-    Waits(Conversation),
+    Waits(Box<Conversation>),
     /// It stays open.
     Holds(Hold),
 }
 
-/// Reads and answers as far as that goes without waiting.
-pub(super) fn greet(shared: &Arc<Shared>, stream: StdStream, caller: Caller) -> Greeted {
-    let mut input = [0; INPUT_BYTES_MAX];
-    let count = match recv(stream.as_raw_fd(), &mut input, MsgFlags::MSG_DONTWAIT) {
+/// Reads and answers as far as that goes without waiting. `input` is for what comes.
+pub(super) fn greet(
+    shared: &Arc<Shared>,
+    stream: StdStream,
+    caller: Caller,
+    input: &mut [u8; INPUT_BYTES_MAX],
+) -> Greeted {
+    let count = match recv(stream.as_raw_fd(), input, MsgFlags::MSG_DONTWAIT) {
         Ok(0) => return Greeted::Done,
         Ok(count) => count,
         Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Greeted::Silent(stream, caller),
@@ -78,7 +82,8 @@ pub(super) fn greet(shared: &Arc<Shared>, stream: StdStream, caller: Caller) -> 
     };
     let input = &input[..count];
     let Some(mut answer) = answer(shared, &stream, &caller, input) else {
-        return Greeted::Waits(Conversation { stream, caller, state: State::Reading(BytesMut::from(input)) });
+        let state = State::Reading(BytesMut::from(input));
+        return Greeted::Waits(Box::new(Conversation { stream, caller, state }));
     };
     if !matches!(answer.then, Then::Kill) && shared.options.delay_write.is_zero() {
         match send(stream.as_raw_fd(), &answer.bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
@@ -94,7 +99,7 @@ pub(super) fn greet(shared: &Arc<Shared>, stream: StdStream, caller: Caller) -> 
             }
         }
     }
-    Greeted::Waits(Conversation { stream, caller, state: State::Answering(answer) })
+    Greeted::Waits(Box::new(Conversation { stream, caller, state: State::Answering(answer) }))
 }
 
 /// A connection with a request that is not whole, or an answer that is not written.
