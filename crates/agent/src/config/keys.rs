@@ -97,6 +97,12 @@ pub(super) const KEYS: &[Key] = &[
         "Where the agent's epmd listens. Loopback is always among them.",
     ),
     key(
+        "epmd.allow",
+        Kind::List,
+        Computed("everybody"),
+        "Which networks may ask the agent's epmd who is registered, such as 10.0.0.0/8. This host always may.",
+    ),
+    key(
         "epmd.poll_interval",
         Kind::Duration { min: Duration::from_secs(1) },
         Fixed("1s"),

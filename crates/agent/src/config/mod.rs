@@ -24,7 +24,7 @@ use std::{
 };
 
 use metacluster_discovery::{Settings, spec::Spec};
-
+use metacluster_erl::epmd::Network;
 use metacluster_types::{ClusterName, Cookie, EventKind, NodeName, Pattern, Place, Role, Tags, TopologyName};
 
 pub use environment::Environment;
@@ -136,6 +136,9 @@ pub struct EpmdConfig {
     pub port: u16,
     /// Where it listens when the agent is it; every address when empty, as the stock epmd.
     pub addresses: Vec<IpAddr>,
+    /// Which networks of other hosts may ask it who is registered when the agent is it; everybody when empty, as the
+    /// stock epmd.
+    pub allow: Vec<Network>,
     /// How often an epmd of another is asked; at least a second.
     pub poll_interval: Duration,
 }

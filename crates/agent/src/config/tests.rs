@@ -62,8 +62,13 @@ fn an_empty_file_has_every_default() {
     assert_eq!((config.node_name.as_str(), config.host), ("metacluster", None));
     assert!(config.nodes.is_empty() && config.roles.is_empty() && config.tags.is_empty());
     assert!(config.topologies.is_empty() && config.handlers.is_empty());
-    let epmd =
-        EpmdConfig { mode: EpmdMode::Auto, port: 4369, addresses: Vec::new(), poll_interval: Duration::from_secs(1) };
+    let epmd = EpmdConfig {
+        mode: EpmdMode::Auto,
+        port: 4369,
+        addresses: Vec::new(),
+        allow: Vec::new(),
+        poll_interval: Duration::from_secs(1),
+    };
     assert_eq!(config.epmd, epmd);
     let readiness = ReadinessConfig { nodes_min: 1, mandatory: Vec::new(), timeout: Duration::from_secs(60) };
     assert_eq!(config.readiness, readiness);
@@ -105,6 +110,7 @@ basename = "a"
 mode = "external"
 port = 4999
 addresses = ["127.0.0.1", "::1"]
+allow = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"]
 poll_interval = "2s"
 
 [readiness]
@@ -141,6 +147,8 @@ level = "debug"
     assert_eq!(topology.local_nodes, [Pattern::new("shop")]);
     assert!(metacluster_discovery::build(&topology.strategy, &topology.settings).is_ok());
     assert_eq!((config.epmd.mode, config.epmd.port, config.epmd.addresses.len()), (EpmdMode::External, 4999, 2));
+    let allow: Vec<String> = config.epmd.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]);
     assert_eq!((config.readiness.nodes_min, config.readiness.timeout), (3, Duration::from_secs(90)));
     let handler = &config.handlers[0];
     assert_eq!(handler.on, BTreeSet::from([EventKind::NodeUp, EventKind::NodeDown]));
@@ -198,6 +206,11 @@ fn each_fault_is_one_clear_line() {
         (
             "[epmd]\naddresses = [\"localhost\"]",
             "2: `epmd.addresses`: `localhost` is no address: expected one such as 127.0.0.1 or ::1, without a port",
+        ),
+        (
+            "[epmd]\nallow = [\"10.1.2.3/8\"]",
+            "2: `epmd.allow`: `10.1.2.3/8` has bits behind its prefix: write `10.0.0.0/8` for the network, or the \
+             address alone for the host",
         ),
         (
             "[nodes]\nnames = [\"a@b@c\"]",
@@ -324,6 +337,7 @@ fn every_key_has_a_variable() {
         ("EPMD_MODE", "own"),
         ("EPMD_PORT", "4001"),
         ("EPMD_ADDRESSES", "127.0.0.1,10.0.0.1"),
+        ("EPMD_ALLOW", "10.0.0.0/8,fd00::/8"),
         ("EPMD_POLL_INTERVAL", "3s"),
         ("READINESS_NODES_MIN", "5"),
         ("READINESS_MANDATORY", "a@b"),
@@ -343,7 +357,7 @@ fn every_key_has_a_variable() {
     assert_eq!(config.roles.len(), 2);
     assert_eq!(config.tags["tier"], "1");
     assert_eq!(config.nodes, [Pattern::new("a"), Pattern::new("b*")]);
-    assert_eq!((config.epmd.port, config.epmd.addresses.len()), (4001, 2));
+    assert_eq!((config.epmd.port, config.epmd.addresses.len(), config.epmd.allow.len()), (4001, 2, 2));
     assert_eq!((config.readiness.nodes_min, config.events_keep), (5, 9));
     assert_eq!(config.api, ApiConfig { socket: "/tmp/s.sock".into(), http: None });
     assert_eq!(config.warnings, [""; 0]);

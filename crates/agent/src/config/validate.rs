@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use metacluster_erl::epmd::NetworkError;
 use metacluster_types::{ClusterName, Cookie, NodeName, Pattern, Place, Region, Role, Zone};
 
 use super::{
@@ -183,6 +184,7 @@ impl Check<'_> {
             mode,
             port,
             addresses: self.items("epmd.addresses", address),
+            allow: self.items("epmd.allow", |text| text.parse().map_err(|error: NetworkError| error.to_string())),
             poll_interval: self.values.duration("epmd.poll_interval").unwrap_or(Duration::from_secs(1)),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use metacluster_erl::epmd::{
-    BindError, client,
+    BindError, client, raise_descriptor_limit,
     server::{Server, ServerOptions},
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -176,5 +176,9 @@ async fn bind(config: &EpmdConfig) -> Result<Server, BindError> {
         addresses.push(Ipv4Addr::LOCALHOST.into());
     }
     let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, config.port)).collect();
-    Server::bind(ServerOptions::new(addresses)).await
+    if let Err(error) = raise_descriptor_limit() {
+        warn!("epmd: the limit of descriptors, one for each node, stays as it is: {error}");
+    }
+    let options = ServerOptions { allow: config.allow.clone(), ..ServerOptions::new(addresses) };
+    Server::bind(options).await
 }
