@@ -3,6 +3,7 @@
 //! Each prints a table of what was measured in this run, next to what it is held against. `--json` also keeps the raw
 //! figures in `benches/results`, named by date; a document quotes nothing else.
 
+mod epmd;
 mod formation;
 mod idle;
 mod link;
@@ -30,17 +31,20 @@ const GIVE_UP: Duration = Duration::from_secs(120);
 
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let Some((name, rest)) = arguments.split_first() else { bail!("which? formation, link, idle, startup or rewrite") };
+    let Some((name, rest)) = arguments.split_first() else {
+        bail!("which? epmd, formation, link, idle, startup or rewrite")
+    };
     if name == "rewrite" {
         // It needs neither nodes nor the binary.
         let options = Options::read(rest, &[], &["json", "instructions"])?;
         return rewrite::run(&options)?.map_or(Ok(()), |report| show(&report, &options));
     }
     let valued: &[&str] = match name.as_str() {
+        "epmd" => &["lookups", "rounds"],
         "formation" => &["nodes"],
         "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
-        other => bail!("no bench `{other}`; known: formation, link, idle, startup, rewrite"),
+        other => bail!("no bench `{other}`; known: epmd, formation, link, idle, startup, rewrite"),
     };
     let options = Options::read(rest, valued, &["json"])?;
     let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
@@ -50,6 +54,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     setup::provide(&needed)?;
     let binary = release_binary()?;
     let report = match name.as_str() {
+        "epmd" => epmd::run(&binary, &options)?,
         "formation" => formation::run(&binary, &options)?,
         "link" => link::run(&binary, &options)?,
         "idle" => idle::run(&binary, &options)?,
