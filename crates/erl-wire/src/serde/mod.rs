@@ -8,8 +8,8 @@
 //! | `Result` | `{ok, Value}` or `{error, Reason}`; `ok` for `Ok(())` | |
 //! | `Option` | the value, or `undefined` | `nil` |
 //! | `()` | `{}` | `ok` |
-//! | a tuple, a tuple struct | a tuple | a list |
-//! | a sequence | a list | a tuple; a binary, byte by byte |
+//! | a tuple, a tuple struct, an array of fixed length (serde takes it for a tuple) | a tuple | a list |
+//! | a `Vec`, a slice, any other sequence | a list | a tuple; a binary, byte by byte |
 //! | a map | a map | a list of pairs |
 //! | `String`, `&str` | a binary | an atom, a list of characters (`String` alone) |
 //! | `bool` | `true` or `false` | |
