@@ -1,9 +1,13 @@
 //! The shape of OTP's `gen_server:call`, seen from the server: a call is a message that says whom to answer.
 //!
-//! A process of ours is a server when it reads `{'$gen_call', From, Request}` from its mailbox and answers `From`. OTP
+//! [`Process::serve`] makes a server of a process. What it does by hand: it reads `{'$gen_call', From, Request}` from the mailbox and answers `From`. OTP
 //! 24 and later ask for the answer at an alias, so that one that comes too late is dropped. Follows `gen.erl` of OTP.
 
+mod serve;
+
 use metacluster_erl_wire::{Pid, Reference, Term};
+
+pub use self::serve::{Next, Request};
 
 use crate::node::{Node, error::SendError, process::Process};
 
@@ -79,6 +83,24 @@ pub fn reply_as(process: &Process, from: &From, answer: Term) -> Result<(), Send
         Some(alias) => process.node().send_alias_from(process.pid(), alias, &from.pid, message),
         None => process.send(&from.pid, message),
     }
+}
+
+/// [`reply_as`] that waits for room in the queue to the caller's node.
+///
+/// # Errors
+/// When there is no connection to the caller.
+pub async fn reply_when_room(process: &Process, from: &From, answer: Term) -> Result<(), SendError> {
+    loop {
+        match reply_as(process, from, answer.clone()) {
+            Err(SendError::Busy) => process.node().room(&from.pid).await,
+            done => return done,
+        }
+    }
+}
+
+/// The message of a `gen_server:cast`.
+pub(crate) fn cast(request: Term) -> Term {
+    Term::tuple([Term::atom("$gen_cast"), request])
 }
 
 /// Answers a call, as the node. A large message that a process has sent to the caller before may come after; see

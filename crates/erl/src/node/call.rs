@@ -9,6 +9,7 @@ use std::{future::Future, time::Duration};
 use metacluster_erl_wire::{
     Atom, Pid, Reference, Term,
     control::{Control, SpawnRequest},
+    handshake::Flags,
 };
 use metacluster_types::NodeName;
 use tokio::{
@@ -37,6 +38,14 @@ impl Node {
         timeout: Duration,
     ) -> Result<Term, CallError> {
         self.call_from(&self.inner.kernel, node, server, request, timeout).await
+    }
+
+    /// `gen_server:call(Pid, Request, Timeout)`.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
+    pub async fn call_pid(&self, server: &Pid, request: Term, timeout: Duration) -> Result<Term, CallError> {
+        self.call_target(&self.inner.kernel, server.node.as_str(), Target::Pid(server.clone()), request, timeout).await
     }
 
     /// `rpc:call(Node, Module, Function, Args, Timeout)`, by way of `rex`. A function that takes long holds up no other
@@ -118,26 +127,45 @@ impl Node {
         request: Term,
         timeout: Duration,
     ) -> Result<Term, CallError> {
-        let deadline = Instant::now() + timeout;
         let Ok(server) = Atom::new(server) else { return Err(CallError::NoProcess) };
-        let route = self.inner.route(node.as_str()).ok_or(CallError::NoConnection)?;
+        self.call_target(caller, node.as_str(), Target::Name(server), request, timeout).await
+    }
+
+    pub(crate) async fn call_target(
+        &self,
+        caller: &Pid,
+        node: &str,
+        target: Target,
+        request: Term,
+        timeout: Duration,
+    ) -> Result<Term, CallError> {
+        let deadline = Instant::now() + timeout;
+        let route = self.inner.route(node).ok_or(CallError::NoConnection)?;
         if !self.inner.registry.is_alive(caller) {
             return Err(CallError::Ended);
         }
-        let target = Target::Name(server.clone());
         let mut waiting = self.open(caller, route.id(), Awaited::Server(target.clone()));
         let reference = waiting.reference.clone();
         let from = Term::tuple([caller.clone().into(), reference.clone().into()]);
         let message = Term::tuple([Term::atom("$gen_call"), from, request]);
         match route {
-            Route::Local => match self.inner.registry.watch(LOCAL, caller.clone(), target, reference) {
+            Route::Local => match self.inner.registry.watch(LOCAL, caller.clone(), target.clone(), reference) {
                 Some(signal) => signals::take_local(&self.inner, signal),
-                None => signals::deliver_name(&self.inner, &server, message),
+                None => match target {
+                    Target::Name(name) => signals::deliver_name(&self.inner, &name, message),
+                    Target::Pid(pid) => signals::deliver(&self.inner, &pid, message),
+                },
             },
             Route::Peer(connection) => {
-                let monitor = Control::MonitorP { from: caller.clone(), to: target, reference };
+                let monitor = Control::MonitorP { from: caller.clone(), to: target.clone(), reference };
                 push(deadline, connection.push_when_room(monitor, None)).await?;
-                let send = Control::RegSend { from: caller.clone(), to: server, trace: None };
+                let send = match target {
+                    Target::Name(to) => Control::RegSend { from: caller.clone(), to, trace: None },
+                    Target::Pid(to) if connection.has(Flags::SEND_SENDER) => {
+                        Control::SendSender { from: caller.clone(), to, trace: None }
+                    }
+                    Target::Pid(to) => Control::Send { to, trace: None },
+                };
                 push(deadline, connection.push_when_room(send, Some(&message))).await?;
             }
         }

@@ -124,6 +124,11 @@ impl Connection {
         self.outbox.push_message(Entry { lane: Lane::of(from), ..entry(control, payload) })
     }
 
+    /// Waits until something that waited is written, or nothing waits.
+    pub(crate) async fn room(&self) {
+        self.outbox.room().await;
+    }
+
     /// Queues a message once there is room.
     pub(crate) async fn push_when_room(&self, control: Control, payload: Option<&Term>) -> Result<(), Full> {
         self.outbox.push_when_room(entry(control, payload)).await

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use metacluster_erl_wire::{Term, handshake::HandshakeError};
+use metacluster_erl_wire::{Term, handshake::HandshakeError, serde::ConversionError};
 use metacluster_types::NodeName;
 
 use super::tls::TlsError;
@@ -154,6 +154,17 @@ pub enum CallError {
     /// The calling process has ended.
     #[error("the calling process has ended")]
     Ended,
+    /// The arguments or the request have no term. Nothing was sent.
+    #[error("the request cannot be sent: {0}")]
+    BadRequest(ConversionError),
+    /// There is an answer, and it is none of the type that was asked for.
+    #[error("an answer of another type: {error} (in {answer})")]
+    BadAnswer {
+        /// What does not fit, and where.
+        error: ConversionError,
+        /// The answer.
+        answer: Term,
+    },
 }
 
 /// What a function raised.

@@ -8,6 +8,7 @@
 //! `await`.
 
 mod accept;
+pub mod builder;
 mod call;
 mod connection;
 mod dial;
@@ -20,11 +21,13 @@ mod outbox;
 mod outgoing;
 mod peers;
 pub mod process;
+pub mod reach;
 pub(crate) mod registry;
 mod schedule;
 mod signals;
 mod stream;
 pub mod tls;
+mod typed;
 
 use std::{
     io,
@@ -258,6 +261,14 @@ impl Node {
     /// When the message was not queued.
     pub fn send_name(&self, node: &NodeName, name: &str, message: Term) -> Result<(), SendError> {
         self.send_name_from(&self.inner.kernel, node, name, message)
+    }
+
+    /// `gen_server:cast({Server, Node}, Request)`.
+    ///
+    /// # Errors
+    /// When the request was not queued. A server that does not exist is no error, as in Erlang.
+    pub fn cast(&self, node: &NodeName, server: &str, request: Term) -> Result<(), SendError> {
+        self.send_name(node, server, crate::gen_server::cast(request))
     }
 
     /// Ends the node: nobody is let in any more, what is queued is written, for at most a second, and every connection

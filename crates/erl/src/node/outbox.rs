@@ -95,6 +95,21 @@ impl Outbox {
         self.bytes_max.saturating_mul(SIGNALS_FACTOR)
     }
 
+    /// Waits until something that waited is written, or nothing waits, or nothing more is taken.
+    pub(crate) async fn room(&self) {
+        let room = self.room.notified();
+        tokio::pin!(room);
+        // Listens before it looks, as below.
+        room.as_mut().enable();
+        let waits = {
+            let inner = self.lock();
+            inner.bytes > 0 && !inner.closed
+        };
+        if waits {
+            room.await;
+        }
+    }
+
     /// Queues a message once there is room.
     pub(crate) async fn push_when_room(&self, entry: Entry) -> Result<(), Full> {
         loop {

@@ -18,6 +18,13 @@ use super::{
 };
 
 impl Node {
+    /// Waits until a message to this process may find room; at once when there is no connection.
+    pub(crate) async fn room(&self, to: &Pid) {
+        if let Some(Route::Peer(connection)) = self.inner.route(to.node.as_str()) {
+            connection.room().await;
+        }
+    }
+
     pub(crate) fn send_from(&self, from: &Pid, to: &Pid, message: Term) -> Result<(), SendError> {
         match self.inner.route(to.node.as_str()).ok_or(SendError::NoConnection)? {
             Route::Local => {

@@ -14,6 +14,7 @@ use super::{
     mailbox::Mailbox,
     registry::Target,
 };
+use crate::gen_server;
 
 /// What a process finds in its mailbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +107,35 @@ impl Process {
         self.node.send_name_from(&self.pid, node, name, message)
     }
 
+    /// [`Process::send`] that waits for room in the queue to the other node: for who sends much, and must not lose any.
+    ///
+    /// # Errors
+    /// When there is no connection, or it ended meanwhile.
+    pub async fn send_when_room(&self, to: &Pid, message: Term) -> Result<(), SendError> {
+        loop {
+            match self.send(to, message.clone()) {
+                Err(SendError::Busy) => self.node.room(to).await,
+                done => return done,
+            }
+        }
+    }
+
+    /// `gen_server:cast({Server, Node}, Request)`.
+    ///
+    /// # Errors
+    /// When the request was not queued. A server that does not exist is no error, as in Erlang.
+    pub fn cast(&self, node: &NodeName, server: &str, request: Term) -> Result<(), SendError> {
+        self.send_name(node, server, gen_server::cast(request))
+    }
+
+    /// `gen_server:cast(Pid, Request)`.
+    ///
+    /// # Errors
+    /// When the request was not queued.
+    pub fn cast_pid(&self, server: &Pid, request: Term) -> Result<(), SendError> {
+        self.send(server, gen_server::cast(request))
+    }
+
     /// Monitors a process. Exactly one [`Received::Down`] follows, at once if there is no connection to its node.
     pub fn monitor(&self, pid: &Pid) -> Reference {
         self.node.monitor(&self.pid, pid.node.as_str(), Target::Pid(pid.clone()))
@@ -156,6 +186,15 @@ impl Process {
         timeout: Duration,
     ) -> Result<Term, CallError> {
         self.node.call_from(&self.pid, node, server, request, timeout).await
+    }
+
+    /// [`Node::call_pid`] with this process as the caller.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
+    pub async fn call_pid(&self, server: &Pid, request: Term, timeout: Duration) -> Result<Term, CallError> {
+        let target = Target::Pid(server.clone());
+        self.node.call_target(&self.pid, server.node.as_str(), target, request, timeout).await
     }
 
     /// Ends the process with this reason.
