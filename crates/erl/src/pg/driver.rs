@@ -53,7 +53,7 @@ pub(super) async fn run(
             // The first tick is at once.
             _ = ticks.tick() => {
                 let mut state = shared.lock();
-                state.overlay.sync_again();
+                state.overlay.repeat();
                 shared.carry_out(&mut state);
                 drop(state);
                 shared.discover_strangers();
@@ -102,7 +102,7 @@ impl Shared {
                 tracing::warn!(scope = self.name, messages, "the scope could not keep up, and asks all nodes anew");
                 let mut state = self.lock();
                 state.overlay.missed();
-                state.overlay.sync_again();
+                state.overlay.repeat();
                 self.carry_out(&mut state);
                 drop(state);
                 self.discover_strangers();

@@ -50,6 +50,8 @@ pub(super) struct Overlay {
 struct Peer {
     /// It has all that it was to be sent.
     synced: bool,
+    /// It has said all that it has, and nothing of what it said since was lost.
+    heard: bool,
     groups: BTreeMap<Term, Vec<Pid>>,
     members: usize,
 }
@@ -136,21 +138,26 @@ impl Overlay {
         }
     }
 
-    /// Messages were lost on the way to us: what each peer has of us is said anew by [`Overlay::sync_again`], and each is
-    /// asked for what it has.
+    /// Messages were lost on the way to us: what peers have of us, and we of them, may be out of date. Followed by
+    /// [`Overlay::repeat`].
     pub(super) fn missed(&mut self) {
-        for (pid, peer) in &mut self.peers {
+        for peer in self.peers.values_mut() {
             peer.synced = false;
-            let message = message::discover(&self.own);
-            self.effects.push_back(Effect::Send { to: pid.clone(), message });
+            peer.heard = false;
         }
     }
 
-    /// Says all that is ours to those peers that miss some of it.
-    pub(super) fn sync_again(&mut self) {
-        let behind: Vec<Pid> = self.peers.iter().filter(|(_, peer)| !peer.synced).map(|(pid, _)| pid.clone()).collect();
-        for peer in behind {
-            self.sync(&peer);
+    /// Says and asks again what was lost, either way.
+    pub(super) fn repeat(&mut self) {
+        let behind = |peer: &Peer| !peer.synced || !peer.heard;
+        let behind: Vec<_> = self.peers.iter().filter(|(_, peer)| behind(peer)).map(|(pid, _)| pid.clone()).collect();
+        for pid in behind {
+            if self.peers.get(&pid).is_some_and(|peer| !peer.heard) {
+                let message = message::discover(&self.own);
+                self.effects.push_back(Effect::Send { to: pid.clone(), message });
+            }
+            // Also to who has it: one that has forgotten us knows us by the question, and has nothing of ours.
+            self.sync(&pid);
         }
     }
 
@@ -204,6 +211,7 @@ impl Overlay {
     /// A peer said all that it has.
     fn replace(&mut self, pid: &Pid, groups: Vec<(Term, Vec<Pid>)>) {
         let Some(peer) = self.peers.get_mut(pid) else { return };
+        peer.heard = true;
         let mut new: BTreeMap<Term, Vec<Pid>> = BTreeMap::new();
         for (group, pids) in groups.into_iter().filter(|(_, pids)| !pids.is_empty()) {
             new.entry(group).or_default().extend(pids);
