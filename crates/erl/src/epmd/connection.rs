@@ -44,6 +44,12 @@ const PAGE_BYTES: usize = 16 * 1_024;
 /// The whole of a conversation takes at most so many times the silence that is allowed in it.
 const SILENCES_MAX: u32 = 10;
 
+/// A peer that is gone is an error, not a signal. On Apple's systems std has seen to that when it made the socket.
+#[cfg(not(target_vendor = "apple"))]
+const WITHOUT_WAIT: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+#[cfg(target_vendor = "apple")]
+const WITHOUT_WAIT: MsgFlags = MsgFlags::MSG_DONTWAIT;
+
 /// Who is at the other end.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -86,7 +92,7 @@ pub(super) fn greet(
         return Greeted::Waits(Box::new(Conversation { stream, caller, state }));
     };
     if !matches!(answer.then, Then::Kill) && shared.options.delay_write.is_zero() {
-        match send(stream.as_raw_fd(), &answer.bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        match send(stream.as_raw_fd(), &answer.bytes, WITHOUT_WAIT) {
             Ok(sent) => answer.bytes.advance(sent),
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
             Err(_) => return Greeted::Done,
