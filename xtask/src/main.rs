@@ -21,7 +21,7 @@ cargo xtask COMMAND
   test [CARGO TEST ARGUMENTS]   all tests; sets up what they need, and checks that nothing is left behind
   tidy                          the house rules that no compiler knows
   ci                            every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
-  bench NAME [--json]           epmd, formation, link, idle, startup or rewrite [--instructions]; --json keeps the figures in benches/results
+  bench NAME [--json]           epmd, formation, link, idle, membership, startup or rewrite [--instructions]; --json keeps the figures in benches/results
   soak [--minutes N]            fuzzing, and long simulations with fresh seeds (default: 10 minutes)
 ";
 

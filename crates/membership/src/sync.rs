@@ -29,8 +29,10 @@ use crate::{
 const EXCHANGES_MAX: usize = 64;
 /// So many seeds are tried at once.
 const SEEDS_AT_ONCE: usize = 3;
-/// Who learned so much in one exchange looks for more at once.
-const MUCH_NEWS: usize = 3;
+/// Who learned so many things in one exchange looks for more at once.
+const MUCH_NEWS: usize = 1;
+/// For so long after it came a member looks for more whenever views differ: others come at the same time.
+const YOUNG: Duration = Duration::from_secs(10);
 /// One exchange trades so many records at most; the next one goes on.
 const TRADE_MAX: usize = 20_000;
 /// The longest pause between two tries of a seed that is no member.
@@ -69,6 +71,7 @@ pub(crate) struct Syncing {
     next_at: Instant,
     pause: Duration,
     last_at: Instant,
+    born_at: Instant,
     /// When the own view last changed.
     changed_at: Instant,
     /// Whether to look for more at once.
@@ -87,6 +90,7 @@ impl Syncing {
             next_at: now,
             pause: settings.sync_interval_min,
             last_at: now,
+            born_at: now,
             changed_at: now,
             hungry: true,
             due: None,
@@ -148,9 +152,14 @@ impl Membership {
         let spread = self.settings.spread(self.size());
         let settled = now.since(self.syncing.changed_at) >= spread;
         let long_ago = now.since(self.syncing.last_at) >= self.settings.sync_interval_max;
-        if now >= self.syncing.next_at && (settled || long_ago || self.syncing.hungry) {
+        let young = self.is_young(now);
+        if now >= self.syncing.next_at && (settled || long_ago || young || self.syncing.hungry) {
             self.sync_with(now, with);
         }
+    }
+
+    fn is_young(&self, now: Instant) -> bool {
+        now.since(self.syncing.born_at) < YOUNG
     }
 
     /// The time to compare with somebody, digests or not.
@@ -181,13 +190,14 @@ impl Membership {
         self.request(now, address, &Message::Sync { digests }, &[], Purpose::Sync);
     }
 
-    /// An exchange ended with so much that was new on either side.
-    fn synced(&mut self, now: Instant, news: usize) {
+    /// An exchange ended with so much that was new here; the views may be found equal by it.
+    fn synced(&mut self, now: Instant, news: usize, equal: bool) {
         let (least, most) = (self.settings.sync_interval_min, self.settings.sync_interval_max);
-        self.syncing.pause = if news > 0 { least } else { (self.syncing.pause * 2).min(most) };
+        let differs = !equal && self.is_young(now);
+        self.syncing.pause = if news > 0 || differs { least } else { (self.syncing.pause * 2).min(most) };
         let jitter = self.rng.random_range(0.75..1.25);
         self.syncing.next_at = now + self.syncing.pause.mul_f64(jitter);
-        self.syncing.hungry = news >= MUCH_NEWS;
+        self.syncing.hungry = news >= MUCH_NEWS || differs;
         if self.syncing.hungry && self.syncing.due.is_none() {
             self.syncing.due = Some(self.syncing.next_at);
             self.timers.set(self.syncing.next_at, Timer::Sync);
@@ -323,12 +333,12 @@ impl Membership {
             (Purpose::Join { seed }, Message::Records) => {
                 self.on_joined(now, seed);
                 // All that was there is new to one that had nothing; it need not look for more.
-                self.synced(now, if many == 0 { MUCH_NEWS } else { news });
+                self.synced(now, if many == 0 { MUCH_NEWS } else { news }, false);
             }
             (Purpose::Sync, Message::Differing { buckets, summaries }) => {
                 self.trade(now, done.to, buckets, &summaries);
             }
-            (Purpose::Trade, Message::Records) => self.synced(now, news),
+            (Purpose::Trade, Message::Records) => self.synced(now, news, false),
             (Purpose::Probe { .. } | Purpose::Join { .. } | Purpose::Sync | Purpose::Trade, _) => {
                 self.counters.malformed += 1;
                 self.exchange_failed(now, done.purpose);
@@ -358,7 +368,7 @@ impl Membership {
         }
         tell.extend(own.keys().filter(|id| !told.contains(id)));
         if wants.is_empty() && tell.is_empty() {
-            return self.synced(now, 0);
+            return self.synced(now, 0, true);
         }
         wants.truncate(TRADE_MAX);
         tell.truncate(TRADE_MAX);
@@ -375,7 +385,7 @@ impl Membership {
 
     fn exchange_failed(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
-            Purpose::Sync | Purpose::Trade => self.synced(now, 0),
+            Purpose::Sync | Purpose::Trade => self.synced(now, 0, false),
             Purpose::Probe { .. } | Purpose::Join { .. } => {}
         }
     }

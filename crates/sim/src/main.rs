@@ -1,7 +1,9 @@
-//! Runs fresh seeds for a while: `metacluster-sim [--seconds 20] [--seed N] [--nodes N]`.
+//! Runs fresh seeds for a while: `metacluster-sim [--seconds 20] [--seed N] [--nodes N]
+//! [--membership N]`.
 //!
 //! Exit code 0 when all hold, 1 with the seed of the first that does not, 2 for wrong usage. `--seed` runs that one
-//! random world; `--nodes` runs a full mesh of so many nodes, with `--seed` or with fresh seeds.
+//! random world; `--nodes` runs a full mesh of so many nodes, with `--seed` or with fresh seeds;
+//! `--membership` runs one random world of membership machines.
 
 use std::{
     io::Write,
@@ -9,13 +11,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use metacluster_sim::formation::{Failure, Report, Scenario, run};
+use metacluster_sim::{
+    formation::{Failure, Report, Scenario, run},
+    membership,
+};
 
 #[derive(Debug, Default)]
 struct Arguments {
     seconds: Option<u64>,
     seed: Option<u64>,
     nodes: Option<u32>,
+    membership: Option<u64>,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -26,10 +32,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
         match flag.as_str() {
             "--seconds" => parsed.seconds = Some(number),
             "--seed" => parsed.seed = Some(number),
+            "--membership" => parsed.membership = Some(number),
             "--nodes" => {
                 parsed.nodes = Some(u32::try_from(number).map_err(|_| format!("--nodes {number} is too many"))?);
             }
-            _ => return Err(format!("unknown flag {flag}: expected --seconds, --seed or --nodes")),
+            _ => return Err(format!("unknown flag {flag}: expected --seconds, --seed, --nodes or --membership")),
         }
     }
     Ok(parsed)
@@ -71,6 +78,18 @@ fn main() -> ExitCode {
         }
     };
     let begin = wall_clock();
+    if let Some(seed) = arguments.membership {
+        return match membership::run(seed, &membership::Scenario::random(seed)) {
+            Ok(report) => {
+                say(&format!("seed {seed} holds: {report:?}"));
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                say(&format!("FAILED {failure}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(seed) = arguments.seed {
         return match one(seed, arguments.nodes) {
             Ok(report) => {
@@ -91,6 +110,15 @@ fn main() -> ExitCode {
         match one(first.wrapping_add(seeds), arguments.nodes) {
             Ok(report) => dials += report.dials,
             Err(failure) => return failed(&failure, arguments.nodes),
+        }
+        // The same seed makes a world of membership machines too.
+        if arguments.nodes.is_none() {
+            let seed = first.wrapping_add(seeds);
+            if let Err(failure) = membership::run(seed, &membership::Scenario::random(seed)) {
+                say(&format!("FAILED {failure}"));
+                say(&format!("again: cargo run -p metacluster-sim --release -- --membership {seed}"));
+                return ExitCode::FAILURE;
+            }
         }
         seeds += 1;
     }

@@ -7,6 +7,7 @@ mod epmd;
 mod formation;
 mod idle;
 mod link;
+mod membership;
 mod report;
 mod rewrite;
 mod startup;
@@ -32,19 +33,24 @@ const GIVE_UP: Duration = Duration::from_secs(120);
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
-        bail!("which? epmd, formation, link, idle, startup or rewrite")
+        bail!("which? epmd, formation, link, idle, membership, startup or rewrite")
     };
     if name == "rewrite" {
         // It needs neither nodes nor the binary.
         let options = Options::read(rest, &[], &["json", "instructions"])?;
         return rewrite::run(&options)?.map_or(Ok(()), |report| show(&report, &options));
     }
+    if name == "membership" {
+        // Simulated: it needs neither nodes nor the binary either.
+        let options = Options::read(rest, &[], &["json"])?;
+        return show(&membership::run()?, &options);
+    }
     let valued: &[&str] = match name.as_str() {
         "epmd" => &["lookups", "rounds"],
         "formation" => &["nodes"],
         "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
-        other => bail!("no bench `{other}`; known: epmd, formation, link, idle, startup, rewrite"),
+        other => bail!("no bench `{other}`; known: epmd, formation, link, idle, membership, startup, rewrite"),
     };
     let options = Options::read(rest, valued, &["json"])?;
     let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
