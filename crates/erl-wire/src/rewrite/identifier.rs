@@ -57,13 +57,13 @@ impl<'a> AtomView<'a> {
         let (small, large) =
             if self.latin1 { (tag::SMALL_ATOM, tag::ATOM) } else { (tag::SMALL_ATOM_UTF8, tag::ATOM_UTF8) };
         if let Ok(length) = u8::try_from(self.text.len()) {
-            out.put_slice(&[small, length]);
+            out.extend_from_slice(&[small, length]);
         } else {
             out.put_u8(large);
             // 255 characters are at most 1,020 bytes.
             out.put_u16(self.text.len() as u16);
         }
-        out.put_slice(self.text);
+        out.extend_from_slice(self.text);
     }
 }
 
@@ -124,7 +124,8 @@ pub struct ReferenceIds {
 }
 
 impl ReferenceIds {
-    /// Those of a reference, which has one to five: what is beyond is left out, as when it is encoded.
+    /// Those of a reference, which has one to five: what is beyond is left out, as when it is encoded,
+    /// and one without any, which no node makes, has a zero.
     fn of(reference: &Reference) -> Self {
         let mut words = [0; Reference::IDS_MAX];
         let mut count = 0;
@@ -132,7 +133,7 @@ impl ReferenceIds {
             *word = *id;
             count += 1;
         }
-        Self { words, count }
+        Self { words, count: count.max(1) }
     }
 
     /// Takes one to five words; `None` when there are fewer or more.
@@ -170,11 +171,9 @@ impl PidView<'_> {
     pub(super) fn write(&self, out: &mut BytesMut) {
         out.put_u8(tag::NEW_PID);
         self.node.write(out);
-        let mut rest = [0; 12];
-        rest[..4].copy_from_slice(&self.id.to_be_bytes());
-        rest[4..8].copy_from_slice(&self.serial.to_be_bytes());
-        rest[8..].copy_from_slice(&self.creation.to_be_bytes());
-        out.put_slice(&rest);
+        // Two numbers at once, for the processor to write as it will read them.
+        out.extend_from_slice(&pair(self.id, self.serial));
+        out.extend_from_slice(&self.creation.to_be_bytes());
     }
 }
 
@@ -232,17 +231,20 @@ impl ReferenceView<'_> {
 
     #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
-        out.put_slice(&[tag::NEWER_REFERENCE, 0, self.ids.count]);
+        out.extend_from_slice(&[tag::NEWER_REFERENCE, 0, self.ids.count]);
         self.node.write(out);
-        // Five words, of which as many are written as there are: one copy for all of them.
-        let mut rest = [0; 4 + 4 * Reference::IDS_MAX];
-        rest[..4].copy_from_slice(&self.creation.to_be_bytes());
-        for (bytes, word) in rest[4..].as_chunks_mut::<4>().0.iter_mut().zip(&self.ids.words) {
-            *bytes = word.to_be_bytes();
-        }
-        match self.ids.count {
-            3 => out.put_slice(&rest[..16]),
-            count => out.put_slice(&rest[..4 + 4 * usize::from(count)]),
+        let [first, second, third, ..] = self.ids.words;
+        out.extend_from_slice(&pair(self.creation, first));
+        if self.ids.count == 3 {
+            out.extend_from_slice(&pair(second, third));
+        } else {
+            for word in self.ids.as_slice().iter().skip(1) {
+                out.extend_from_slice(&word.to_be_bytes());
+            }
         }
     }
+}
+
+fn pair(first: u32, second: u32) -> [u8; 8] {
+    (u64::from(first) << 32 | u64::from(second)).to_be_bytes()
 }

@@ -1,6 +1,6 @@
 //! Terms in, in pieces; the same terms out, with other identifiers.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     RewriteError, RewriteFault, Translate,
@@ -379,7 +379,7 @@ impl<'a> Copy<'a> {
     /// Writes the input as it is, up to `end`.
     #[inline]
     fn flush(&mut self, end: usize, out: &mut BytesMut) -> Result<(), RewriteError> {
-        out.put_slice(&self.input[self.copied..end]);
+        out.extend_from_slice(&self.input[self.copied..end]);
         self.copied = end;
         self.check(out)
     }
@@ -394,7 +394,7 @@ impl<'a> Copy<'a> {
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<(), RewriteError> {
         if self.copied < at {
-            out.put_slice(&self.input[self.copied..at]);
+            out.extend_from_slice(&self.input[self.copied..at]);
         }
         write(out);
         self.copied = at + size;
