@@ -40,6 +40,17 @@ async fn what_is_lost_is_said_again() {
     let groups = [term!(red), term!({blue, 1})];
     let spawn = |node: &Node| -> Vec<Process> { (0..5).map(|_| node.spawn()).collect() };
     let processes = [spawn(&one), spawn(&two)];
+    // They know each other before it begins.
+    let marker = term!(marker);
+    for (scope, processes) in scopes.iter().zip(&processes) {
+        scope.join(&marker, processes[0].pid()).expect("it is ours");
+    }
+    for scope in &scopes {
+        let (_, mut changes) = scope.monitor_group(&marker);
+        while scope.members(&marker).len() < 2 {
+            within("the marker", changes.next()).await;
+        }
+    }
     for round in 0..3_000_usize {
         for (scope, processes) in scopes.iter().zip(&processes) {
             let (group, process) = (&groups[round % 2], &processes[round % 5]);
