@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Fault, from_slice, from_term, to_term, to_vec};
 use crate::{
     Atom, Pid, Reference, Term, term,
-    term::{Limits, decode_external},
+    term::{Limits, decode_external, tests::any_term},
 };
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -201,4 +202,42 @@ fn untagged_and_flattened_types_work() {
         user: User,
     }
     assert_eq!(from_term(&term!(#{id => 1, name => "joe"})), Ok(Flat { id: 1, user: user() }));
+}
+
+/// A type of everything, that contains itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Any {
+    A(Box<Any>, Option<Box<Any>>),
+    Ok(Vec<Any>),
+    #[serde(untagged)]
+    Map(BTreeMap<String, Any>),
+    #[serde(untagged)]
+    Number(f64),
+    #[serde(untagged)]
+    Text(String),
+    #[serde(untagged)]
+    List(Vec<Any>),
+    #[serde(untagged)]
+    Flag(bool),
+}
+
+proptest! {
+    #[test]
+    fn any_term_is_itself(term in any_term()) {
+        prop_assert_eq!(&to_term(&term).expect("a term"), &term);
+        prop_assert_eq!(&from_term::<Term>(&term).expect("a term"), &term);
+    }
+
+    #[test]
+    fn no_term_breaks_a_reader(term in any_term()) {
+        // An error is fine; a value can be written again.
+        if let Ok(value) = from_term::<Any>(&term) {
+            to_term(&value).expect("it was read from a term");
+        }
+        drop(from_term::<User>(&term));
+        drop(from_term::<Vec<Shape>>(&term));
+        drop(from_term::<Result<(char, i128), BTreeMap<u8, Worker>>>(&term));
+        drop(from_term::<std::net::IpAddr>(&term));
+    }
 }
