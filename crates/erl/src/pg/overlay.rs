@@ -342,5 +342,4 @@ fn difference(of: &[Pid], other: &[Pid]) -> Vec<Pid> {
 }
 
 #[cfg(test)]
-#[path = "overlay_tests.rs"]
 mod tests;
