@@ -9,13 +9,18 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use metacluster_erl::epmd::{
     BindError, client, raise_descriptor_limit,
     server::{Server, ServerOptions},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -25,6 +30,9 @@ use crate::{
 
 /// The registered names and their ports.
 pub(crate) type Registered = Arc<BTreeMap<String, u16>>;
+
+/// How long a start waits for the epmd that runs.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// Why there is no epmd of our own.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +82,16 @@ impl Epmd {
                 Err(error) => return Err(EpmdError::Listen { error }),
             },
         };
-        let state = if own.is_some() { EpmdState::Own } else { EpmdState::None };
-        let (registered_in, registered) = watch::channel(Registered::default());
+        let mut state = if own.is_some() { EpmdState::Own } else { EpmdState::None };
+        let mut known = Registered::default();
+        // So that the first thing that the agent says of an epmd that runs is true.
+        if own.is_none()
+            && let Ok(Ok(names)) = timeout(FIRST_LOOK, client::names(address(config.port))).await
+        {
+            state = EpmdState::External;
+            known = Arc::new(names.into_iter().collect());
+        }
+        let (registered_in, registered) = watch::channel(known);
         let (view_in, view) = watch::channel(EpmdView { state, port: config.port, error: None });
         let keeper = Keeper { config, registered: registered_in, view: view_in };
         Ok(Self { registered, view, task: tokio::spawn(keeper.keep(own)) })
@@ -116,8 +132,11 @@ impl Keeper {
 
     /// Asks another epmd until it is gone and its place can be taken.
     async fn ask(&self) -> Option<Server> {
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.config.port);
-        let mut turn = tokio::time::interval(self.config.poll_interval);
+        let address = address(self.config.port);
+        let interval = self.config.poll_interval;
+        let asked = self.view.borrow().state == EpmdState::External;
+        let first = Instant::now() + if asked { interval } else { Duration::ZERO };
+        let mut turn = tokio::time::interval_at(first, interval);
         turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
@@ -165,6 +184,11 @@ impl Keeper {
             changed
         });
     }
+}
+
+/// Where the nodes of this host register.
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
 async fn bind(config: &EpmdConfig) -> Result<Server, BindError> {
