@@ -3,6 +3,7 @@
 //! Each prints a table of what was measured in this run, next to what it is held against. `--json` also keeps the raw
 //! figures in `benches/results`, named by date; a document quotes nothing else.
 
+mod dist;
 mod epmd;
 mod formation;
 mod idle;
@@ -33,8 +34,14 @@ const GIVE_UP: Duration = Duration::from_secs(120);
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
-        bail!("which? epmd, formation, link, idle, membership, startup or rewrite")
+        bail!("which? dist, epmd, formation, link, idle, membership, startup or rewrite")
     };
+    if name == "dist" {
+        // It needs neither hosts nor the binary.
+        setup::provide(&[Tool::Erl])?;
+        let options = Options::read(rest, &[], &["json"])?;
+        return dist::run(&options)?.map_or(Ok(()), |report| show(&report, &options));
+    }
     if name == "rewrite" {
         // It needs neither nodes nor the binary.
         let options = Options::read(rest, &[], &["json", "instructions"])?;
@@ -50,7 +57,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "formation" => &["nodes"],
         "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
-        other => bail!("no bench `{other}`; known: epmd, formation, link, idle, membership, startup, rewrite"),
+        other => bail!("no bench `{other}`; known: dist, epmd, formation, link, idle, membership, startup, rewrite"),
     };
     let options = Options::read(rest, valued, &["json"])?;
     let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
