@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::FrameError;
+use super::{FRAGMENT_BYTES, FrameError};
+
+/// How much is reserved for a message at its start, at most; a longer one grows as it comes.
+const RESERVED_BYTES_MAX: usize = 2 << 20;
 
 /// The unfinished messages of a connection.
 #[derive(Debug)]
@@ -39,7 +42,11 @@ impl Assembly {
             return Err(FrameError::TooManySequences(self.sequences_max));
         }
         self.hold(bytes.len())?;
-        self.open.insert(sequence, Open { next: fragment - 1, bytes: BytesMut::from(bytes) });
+        // The number of the first fragment says how many there are; no more than a few are believed.
+        let claimed = usize::try_from(fragment).unwrap_or(usize::MAX).saturating_mul(FRAGMENT_BYTES);
+        let mut whole = BytesMut::with_capacity(bytes.len().max(claimed.min(RESERVED_BYTES_MAX)));
+        whole.extend_from_slice(&bytes);
+        self.open.insert(sequence, Open { next: fragment - 1, bytes: whole });
         Ok(None)
     }
 
