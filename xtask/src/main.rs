@@ -15,13 +15,16 @@ mod tidy;
 
 use std::process::ExitCode;
 
+use arguments::Options;
+
 const USAGE: &str = "\
 cargo xtask COMMAND
 
   test [CARGO TEST ARGUMENTS]   all tests; sets up what they need, and checks that nothing is left behind
   tidy                          the house rules that no compiler knows
-  ci                            every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
-  bench NAME [--json]           epmd, formation, link, idle, membership, startup or rewrite [--instructions]; --json keeps the figures in benches/results
+  ci [--no-tests]               every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
+  bench NAME [--json]           dist, epmd, formation, idle, link, membership, rewrite [--instructions] or startup;
+                                --json keeps the figures in benches/results
   soak [--minutes N]            fuzzing, and long simulations with fresh seeds (default: 10 minutes)
 ";
 
@@ -31,8 +34,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let outcome = match command.as_str() {
         "test" => test::run(&rest),
-        "tidy" => tidy::run(),
-        "ci" => ci::run(),
+        "tidy" => Options::read(&rest, &[], &[]).and_then(|_| tidy::run()),
+        "ci" => ci::run(&rest),
         "bench" => bench::run(&rest),
         "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {
