@@ -1,10 +1,15 @@
-//! The library without any node: what it starts, tells and refuses.
+//! The library: what it starts, tells and refuses, and what its stream says of a real node.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use metacluster::{
     Builder, Candidate, Cluster, Cookie, EventKind, Feed, NodeName, Notice, SourceUpdate, StartError, Strategy, Work,
 };
+use metacluster_testbed::{Child, Tool, free_port, require};
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 
@@ -30,8 +35,11 @@ fn node(name: &str) -> NodeName {
 
 /// A builder whose cluster disturbs nothing on this machine.
 fn builder(folder: &tempfile::TempDir) -> Builder {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = socket.local_addr().expect("an address").port();
+    let port = free_port().expect("a port");
+    builder_at(folder, port)
+}
+
+fn builder_at(folder: &tempfile::TempDir, port: u16) -> Builder {
     Cluster::builder()
         .cookie(Cookie::new("secret"))
         .state_dir(folder.path())
@@ -85,4 +93,43 @@ async fn a_name_that_is_taken_is_refused() {
     let Err(StartError::Topology(line)) = builder.start().await else { panic!("a fault") };
     assert!(line.contains("`mine`"), "{line}");
     assert!(std::fs::read_dir(folder.path()).expect("a folder").next().is_none(), "nothing was begun");
+}
+
+#[tokio::test]
+async fn the_stream_tells_of_a_death_within_a_second_and_of_the_return() {
+    if !require(&[Tool::Erl]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let port = free_port().expect("a port");
+    let cluster = builder_at(&folder, port).topology("local-epmd").start().await.expect("started");
+    let mut events = cluster.events_since(0);
+    let start = || {
+        let mut erl = Command::new("erl");
+        erl.args(["-noinput", "-name", "shop@127.0.0.1", "-setcookie", "secret"]);
+        erl.env("ERL_EPMD_PORT", port.to_string()).env("HOME", folder.path());
+        erl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Child::spawn(&mut erl, "a node").expect("it starts")
+    };
+    let mut shop = start();
+    for kind in [EventKind::NodeUp, EventKind::NodeDown, EventKind::NodeUp] {
+        let killed = (kind == EventKind::NodeDown).then(|| {
+            shop.kill9().expect("killed");
+            SystemTime::now()
+        });
+        let told = loop {
+            let notice = timeout(PATIENCE, events.next()).await.expect("in time");
+            let Some(Notice::Event(event)) = notice else { panic!("{notice:?}") };
+            if matches!(event.event, EventKind::NodeUp | EventKind::NodeDown) {
+                break event;
+            }
+        };
+        assert_eq!((told.event, told.subject.node.clone()), (kind, Some(node("shop@127.0.0.1"))));
+        if let Some(killed) = killed {
+            let late = told.at.as_system_time().duration_since(killed).unwrap_or_default();
+            assert!(late < Duration::from_secs(1), "told after {late:?}");
+            shop = start();
+        }
+    }
+    timeout(PATIENCE, cluster.leave()).await.expect("in time");
 }
