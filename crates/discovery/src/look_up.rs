@@ -51,6 +51,7 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
             SourceUpdate::Lost(node) => {
                 found.remove(&node);
             }
+            SourceUpdate::Hosts(_) => {}
             SourceUpdate::Failed(line) => {
                 failure = Some(line);
                 if listens.is_none() {

@@ -56,14 +56,20 @@ impl Topology {
     async fn snapshot(&mut self) -> Vec<String> {
         match self.next().await {
             SourceUpdate::Snapshot(candidates) => candidates.iter().map(|found| found.node.to_string()).collect(),
-            other @ (SourceUpdate::Found(_) | SourceUpdate::Lost(_) | SourceUpdate::Failed(_)) => panic!("{other:?}"),
+            other @ (SourceUpdate::Found(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Lost(_)
+            | SourceUpdate::Failed(_)) => panic!("{other:?}"),
         }
     }
 
     async fn failure(&mut self) -> String {
         match self.next().await {
             SourceUpdate::Failed(line) => line,
-            other @ (SourceUpdate::Found(_) | SourceUpdate::Lost(_) | SourceUpdate::Snapshot(_)) => panic!("{other:?}"),
+            other @ (SourceUpdate::Found(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Lost(_)
+            | SourceUpdate::Snapshot(_)) => panic!("{other:?}"),
         }
     }
 }

@@ -64,7 +64,10 @@ impl Agent {
             match self.next().await {
                 SourceUpdate::Found(candidate) if candidate.node.as_str() == wanted => return candidate,
                 SourceUpdate::Found(_) => {}
-                other @ (SourceUpdate::Snapshot(_) | SourceUpdate::Lost(_) | SourceUpdate::Failed(_)) => {
+                other @ (SourceUpdate::Snapshot(_)
+                | SourceUpdate::Hosts(_)
+                | SourceUpdate::Lost(_)
+                | SourceUpdate::Failed(_)) => {
                     panic!("{other:?} instead of {wanted}")
                 }
             }
@@ -130,7 +133,7 @@ async fn two_agents_on_one_port_find_each_other_and_say_goodbye() {
         let mut a = Agent::start(1, &["a@h"], &settings).opened().await;
         let mut b = Agent::start(2, &["b@h"], &settings).opened().await;
         let found = a.finds("b@h").await;
-        assert_eq!((found.agent, &found.place), (Some(AgentId(2)), &local(2, &[]).place), "{settings}");
+        assert_eq!((found.agent, &found.host.place), (Some(AgentId(2)), &local(2, &[]).place), "{settings}");
         b.finds("a@h").await;
 
         b.local.send_replace(local(2, &["b@h", "c@h"]));

@@ -110,6 +110,8 @@ impl Formation {
                 self.source_failed(now, name, error);
                 return;
             }
+            // Hosts are for agents to find one another; which nodes they run is told otherwise.
+            SourceUpdate::Hosts(_) => {}
             SourceUpdate::Snapshot(candidates) => self.on_snapshot(now, name, candidates),
             SourceUpdate::Found(candidate) => {
                 self.find(now, name, candidate, true);
@@ -179,7 +181,7 @@ impl Formation {
         let Some(topology) = self.topologies.get_mut(name) else { return };
         let id = self.nodes.find(&candidate.node);
         if let Some((id, known)) = id.and_then(|id| topology.known.get_mut(&id).map(|known| (id, known))) {
-            let moved = known.candidate.agent != candidate.agent || known.candidate.place != candidate.place;
+            let moved = known.candidate.agent != candidate.agent || known.candidate.host.place != candidate.host.place;
             known.candidate = candidate;
             known.last_seen = now;
             if let Some(held) = &mut topology.held

@@ -1,35 +1,27 @@
-//! What a strategy says: candidates, and how the set of them changed.
-
-use std::collections::BTreeSet;
+//! What a strategy says: hosts and candidates, and how the set of them changed.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, NodeName, Place, Role, Tags};
+use crate::{AgentId, Host, NodeName};
 
-/// A peer that a strategy found, with all that the source knows of it.
+/// A peer that a strategy found, with all that the source knows of its host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The peer.
     pub node: NodeName,
-    /// Where it runs.
-    #[serde(flatten)]
-    pub place: Place,
     /// The agent that speaks for it. That agent dials too, so the other side may leave it the first try.
     #[serde(skip)]
     pub agent: Option<AgentId>,
-    /// What its host is for.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub roles: BTreeSet<Role>,
-    /// Labels of its host.
-    #[serde(default, skip_serializing_if = "Tags::is_empty")]
-    pub tags: Tags,
+    /// Where it runs.
+    #[serde(flatten)]
+    pub host: Host,
 }
 
 impl Candidate {
     /// A candidate of which only the name is known.
     #[must_use]
     pub fn new(node: NodeName) -> Self {
-        Self { node, place: Place::default(), agent: None, roles: BTreeSet::new(), tags: Tags::new() }
+        Self { node, agent: None, host: Host::default() }
     }
 }
 
@@ -38,6 +30,10 @@ impl Candidate {
 pub enum SourceUpdate {
     /// The whole answer of a look-up: what is not in it has left the source.
     Snapshot(Vec<Candidate>),
+    /// Every host that the source lists, whether it is known which nodes it runs or not, and those that it says have
+    /// ended. Agents find one another by them. They are no candidates; a source that lists hosts says so before the
+    /// snapshot of the same answer.
+    Hosts(Vec<Host>),
     /// One candidate was seen, be it new or again. Seen again is a sign of life.
     Found(Candidate),
     /// One candidate left the source.

@@ -5,6 +5,7 @@
 
 pub mod candidate;
 pub mod event;
+pub mod host;
 pub mod name;
 pub mod pattern;
 pub mod place;
@@ -13,6 +14,7 @@ pub mod time;
 
 pub use candidate::{Candidate, SourceUpdate};
 pub use event::{Event, EventKind, Subject};
+pub use host::{Host, HostState};
 pub use name::{AgentId, ClusterName, NameError, NodeName, TopologyName};
 pub use pattern::Pattern;
 pub use place::{Place, Region, Role, Tags, Zone};

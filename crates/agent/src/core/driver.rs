@@ -281,7 +281,7 @@ impl Driver {
                 Output::CandidateFound { topology, candidate } => {
                     self.shown.topology_changed(&topology);
                     let subject = Subject::candidate(topology, candidate.node);
-                    self.event(EventKind::CandidateFound, subject, candidate.place, None);
+                    self.event(EventKind::CandidateFound, subject, candidate.host.place, None);
                 }
                 Output::CandidateLost { topology, node } => {
                     self.shown.topology_changed(&topology);

@@ -97,7 +97,7 @@ impl Shown {
 pub(crate) fn place_in(peer: &PeerView<'_>) -> Place {
     peer.provenance
         .iter()
-        .map(|view| &view.candidate.place)
+        .map(|view| &view.candidate.host.place)
         .find(|place| place.zone.is_some())
         .cloned()
         .unwrap_or_default()
@@ -212,7 +212,7 @@ fn topologies(shown: &Shown, formation: &Formation, peers: &BTreeMap<&NodeName, 
     let mut candidates: BTreeMap<&TopologyName, Vec<CandidateView>> = BTreeMap::new();
     for peer in peers.values() {
         for said in &peer.provenance {
-            candidates.entry(said.topology).or_default().push(candidate(peer, &said.candidate.place));
+            candidates.entry(said.topology).or_default().push(candidate(peer, &said.candidate.host.place));
         }
     }
     shown

@@ -84,16 +84,16 @@ fn line(candidate: &Candidate) -> String {
     let mut add = |key: &str, value: &str| {
         text.push_str(&format!(" {key}={}", output::clean(value)));
     };
-    if let Some(zone) = &candidate.place.zone {
+    if let Some(zone) = &candidate.host.place.zone {
         add("zone", zone.as_str());
     }
-    if let Some(region) = &candidate.place.region {
+    if let Some(region) = &candidate.host.place.region {
         add("region", region.as_str());
     }
-    for role in &candidate.roles {
+    for role in &candidate.host.roles {
         add("role", role.as_str());
     }
-    for (key, value) in &candidate.tags {
+    for (key, value) in &candidate.host.tags {
         add(&format!("tag.{}", output::clean(key)), value);
     }
     text.push('\n');
@@ -110,8 +110,8 @@ mod tests {
     fn a_candidate_is_a_line_with_what_is_known() {
         let mut candidate = Candidate::new(NodeName::new("a@h").expect("valid"));
         assert_eq!(line(&candidate), "a@h\n");
-        candidate.place.zone = Some(Zone::new("east").expect("valid"));
-        candidate.tags.insert("app".to_owned(), "shop".to_owned());
+        candidate.host.place.zone = Some(Zone::new("east").expect("valid"));
+        candidate.host.tags.insert("app".to_owned(), "shop".to_owned());
         assert_eq!(line(&candidate), "a@h zone=east tag.app=shop\n");
     }
 }

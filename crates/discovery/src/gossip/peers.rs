@@ -129,8 +129,8 @@ impl Peers {
 /// Adds what an agent said to a candidate. Says whether that changed it.
 fn detail(candidate: &mut Candidate, about: Option<About>) -> bool {
     let Some(about) = about else { return false };
-    let changed = candidate.agent != Some(about.agent) || candidate.place != about.place;
+    let changed = candidate.agent != Some(about.agent) || candidate.host.place != about.place;
     candidate.agent = Some(about.agent);
-    candidate.place = about.place;
+    candidate.host.place = about.place;
     changed
 }

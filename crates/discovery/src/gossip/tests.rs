@@ -57,7 +57,9 @@ impl Seen {
     fn found(&self) -> Vec<String> {
         let found = self.updates.iter().filter_map(|update| match update {
             SourceUpdate::Found(candidate) => Some(candidate.node.to_string()),
-            SourceUpdate::Snapshot(_) | SourceUpdate::Lost(_) | SourceUpdate::Failed(_) => None,
+            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Lost(_) | SourceUpdate::Failed(_) => {
+                None
+            }
         });
         found.collect()
     }
@@ -65,7 +67,9 @@ impl Seen {
     fn lost(&self) -> Vec<String> {
         let lost = self.updates.iter().filter_map(|update| match update {
             SourceUpdate::Lost(node) => Some(node.to_string()),
-            SourceUpdate::Snapshot(_) | SourceUpdate::Found(_) | SourceUpdate::Failed(_) => None,
+            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Found(_) | SourceUpdate::Failed(_) => {
+                None
+            }
         });
         lost.collect()
     }

@@ -221,7 +221,7 @@ impl Checker {
                     SourceUpdate::Lost(node) => {
                         said.listed.remove(node);
                     }
-                    SourceUpdate::Failed(_) => {}
+                    SourceUpdate::Failed(_) | SourceUpdate::Hosts(_) => {}
                 }
             }
             Input::LocalReady { node } => {
