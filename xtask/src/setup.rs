@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use metacluster_testbed::{Tool, succeed};
+use metacluster_testbed::{Python, Tool, succeed};
 
 use crate::process::must;
 
@@ -18,10 +18,19 @@ pub(crate) fn provide(tools: &[Tool]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: BTreeSet<&str> = missing.iter().map(|tool| tool.debian_package()).collect();
-    if can_install() {
+    let lacks_package = |tool: &&Tool| tool.python().is_none() || !Python::can_be_made();
+    let packages: BTreeSet<&str> = missing.iter().filter(lacks_package).map(|tool| tool.debian_package()).collect();
+    if !packages.is_empty() && can_install() {
         println!("installing {}", join(&packages));
         install(&packages)?;
+    }
+    if Python::can_be_made() {
+        for python in missing.iter().filter_map(|tool| tool.python()) {
+            println!("installing {python}");
+            if let Err(error) = python.provide() {
+                println!("{python} cannot be installed: {error:#}");
+            }
+        }
     }
     let still_missing = self::missing(&missing);
     for tool in &still_missing {

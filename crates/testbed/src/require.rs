@@ -3,7 +3,7 @@
 
 use std::{env, thread};
 
-use crate::{TestRun, command::succeed};
+use crate::{Python, TestRun, command::succeed};
 
 /// Something that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,14 @@ pub enum Tool {
     Nftables,
     /// HashiCorp's `serf`.
     Serf,
+    /// A simulator of the Kubernetes API.
+    Kmock,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 6] =
-        [Self::Erl, Self::Elixir, Self::ErlangCrypto, Self::Namespaces, Self::Nftables, Self::Serf];
+    pub const ALL: [Self; 7] =
+        [Self::Erl, Self::Elixir, Self::ErlangCrypto, Self::Namespaces, Self::Nftables, Self::Serf, Self::Kmock];
 
     /// Whether the machine has it.
     #[must_use]
@@ -45,6 +47,7 @@ impl Tool {
             }
             Self::Nftables => nix::unistd::geteuid().is_root() && succeed("nft", &["--version"]),
             Self::Serf => on_path("serf"),
+            Self::Kmock => self.python().is_some_and(Python::is_there),
         }
     }
 
@@ -60,10 +63,13 @@ impl Tool {
             }
             Self::Nftables => "nft is missing (Debian: apt-get install nftables; then run as root)",
             Self::Serf => "serf is missing (Debian: apt-get install serf)",
+            Self::Kmock => {
+                "kmock is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
+            }
         }
     }
 
-    /// The Debian package that has it.
+    /// The Debian package that has it, or what it takes to install it.
     #[must_use]
     pub fn debian_package(self) -> &'static str {
         match self {
@@ -73,6 +79,16 @@ impl Tool {
             Self::Namespaces => "iproute2",
             Self::Nftables => "nftables",
             Self::Serf => "serf",
+            Self::Kmock => "python3-venv",
+        }
+    }
+
+    /// The environment that it lives in, if it is a Python program.
+    #[must_use]
+    pub const fn python(self) -> Option<Python> {
+        match self {
+            Self::Kmock => Some(Python::new("kmock", "kmock==0.8")),
+            Self::Erl | Self::Elixir | Self::ErlangCrypto | Self::Namespaces | Self::Nftables | Self::Serf => None,
         }
     }
 }
