@@ -38,6 +38,9 @@ pub struct Local {
     pub place: Place,
     /// Its nodes that are up and take the cookie.
     pub nodes: BTreeSet<NodeName>,
+    /// The agents of the cluster that live as far as is known, this one or not. Empty says that nobody is known: a source
+    /// that a few agents ask for all of them is then asked by this one.
+    pub agents: BTreeSet<AgentId>,
 }
 
 /// The end of a strategy that the world sees. Cheap to clone; a task of the strategy may hold one.

@@ -26,8 +26,13 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
     let topology = TopologyName::new("discover").map_err(|error| error.to_string())?;
     let cluster = ClusterName::new("main").map_err(|error| error.to_string())?;
     let agent = AgentId(rand::random());
-    let (local_keeper, local) =
-        watch::channel(Local { agent, cluster, place: Place::default(), nodes: BTreeSet::new() });
+    let (local_keeper, local) = watch::channel(Local {
+        agent,
+        cluster,
+        place: Place::default(),
+        nodes: BTreeSet::new(),
+        agents: BTreeSet::new(),
+    });
     let (updates, mut reader) = mpsc::channel(QUEUE);
     let (feed, switch) = Feed::new(topology, local, updates);
     let running = spawn_with(strategy, feed.alone(), switch);

@@ -80,6 +80,7 @@ fn local(nodes: &[&str]) -> Local {
         cluster: ClusterName::new("main").expect("a name"),
         place: Place::default(),
         nodes: nodes.iter().map(|name| node(name)).collect(),
+        agents: BTreeSet::new(),
     }
 }
 

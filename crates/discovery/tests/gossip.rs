@@ -29,6 +29,7 @@ fn local(agent: u128, nodes: &[&str]) -> Local {
         cluster: ClusterName::new("main").expect("a name"),
         place: Place { zone: Zone::new("a").ok(), region: Region::new("eu").ok() },
         nodes: nodes.iter().map(|name| NodeName::new(name).expect("a node")).collect(),
+        agents: BTreeSet::new(),
     }
 }
 

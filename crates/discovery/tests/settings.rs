@@ -157,8 +157,13 @@ impl Strategy for Unsteady {
 #[tokio::test(start_paused = true)]
 async fn a_strategy_that_panics_or_ends_is_begun_anew_and_stops_in_bounded_time() {
     let cluster = ClusterName::new("main").expect("a name");
-    let (_keeper, local) =
-        watch::channel(Local { agent: AgentId(1), cluster, place: Place::default(), nodes: [].into() });
+    let (_keeper, local) = watch::channel(Local {
+        agent: AgentId(1),
+        cluster,
+        place: Place::default(),
+        nodes: [].into(),
+        agents: [].into(),
+    });
     let (sender, mut updates) = mpsc::channel(8);
     let topology = TopologyName::new("t").expect("a name");
     let running = spawn(topology, Box::new(Unsteady), local, sender);

@@ -188,6 +188,7 @@ impl Agent {
             cluster: config.cluster.clone(),
             place: config.place.clone(),
             nodes: BTreeSet::new(),
+            agents: BTreeSet::new(),
         });
         let (commands_in, commands) = mpsc::channel(16);
         let (sources_in, sources) = mpsc::channel(QUEUE);

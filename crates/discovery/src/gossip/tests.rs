@@ -26,6 +26,7 @@ fn local(agent: u128, nodes: &[&str]) -> Local {
         cluster: ClusterName::new("main").expect("a name"),
         place: Place { zone: Zone::new("a").ok(), region: None },
         nodes: nodes.iter().map(|name| node(name)).collect(),
+        agents: BTreeSet::new(),
     }
 }
 
