@@ -22,10 +22,12 @@ mod epmd;
 pub mod feed;
 pub mod fixed;
 mod gossip;
+pub mod http;
 pub mod look_up;
 pub mod run;
 pub mod settings;
 pub mod spec;
+pub mod tls;
 
 pub use catalogue::{StrategyInfo, build, set_default, strategies};
 pub use feed::{Feed, Local, Strategy};
