@@ -20,6 +20,7 @@ pub mod frame;
 pub mod handshake;
 pub mod rewrite;
 pub mod serde;
+pub mod sink;
 pub mod term;
 
 pub use control::Control;

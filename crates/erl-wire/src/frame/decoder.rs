@@ -1,6 +1,6 @@
 //! Frames to messages, from a peer that has proved the cookie but may still be wrong.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut, buf::Limit};
 
 use super::{
     FIRST_FRAGMENT, Frame, HEADER, Message, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION, assembly::Assembly,
@@ -73,29 +73,83 @@ pub enum FrameError {
     Payload,
 }
 
+/// A frame of this size that has not come whole is read to where it is kept, and not through the buffer.
+const DIRECT_BYTES_MIN: usize = 16 << 10;
+/// How much is reserved for a frame at its start, at most; a longer one grows as it comes.
+const RESERVED_BYTES_MAX: usize = 2 << 20;
+/// How much is read at once behind a frame that was read directly: enough for small ones and for the start of a further large
+/// one, most of which can then be read directly, too.
+const PEEK_BYTES: usize = 4 << 10;
+/// The longest start of a frame, before its terms.
+const START_BYTES: usize = 19;
+
 /// Reads the messages of one connection.
 #[derive(Debug)]
 pub struct Decoder {
     bounds: Bounds,
     buffer: BytesMut,
     assembly: Assembly,
+    direct: Option<Direct>,
+    /// Whether the last frame was read directly.
+    large: bool,
+}
+
+/// A large frame that has come in part.
+#[derive(Debug)]
+struct Direct {
+    missing: usize,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    Whole(BytesMut),
+    /// What the assembly has of this sequence.
+    Fragment(u64),
 }
 
 impl Decoder {
     /// For one connection.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { assembly: Assembly::new(bounds.sequences_max, bounds.held_bytes_max), bounds, buffer: BytesMut::new() }
+        let assembly = Assembly::new(bounds.sequences_max, bounds.held_bytes_max);
+        Self { assembly, bounds, buffer: BytesMut::new(), direct: None, large: false }
     }
 
     /// Takes what has come over the connection, in any pieces. Take the frames out before giving more.
-    pub fn feed(&mut self, input: &[u8]) {
-        self.buffer.extend_from_slice(input);
+    pub fn feed(&mut self, mut input: &[u8]) {
+        while !input.is_empty() {
+            let mut room = self.room(input.len());
+            let (now, later) = input.split_at(room.remaining_mut().min(input.len()));
+            room.put_slice(now);
+            self.came(now.len());
+            input = later;
+        }
     }
 
-    /// The buffer that [`Decoder::feed`] appends to, for who reads from a socket right into it.
-    pub fn buffer_mut(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+    /// Where to put what comes next, at most so many bytes, for who reads from a socket right into it. Tell
+    /// [`Decoder::came`] how many it were, and take the frames out before asking again.
+    pub fn room(&mut self, bytes_max: usize) -> Limit<&mut BytesMut> {
+        if let Some(Direct { missing: missing @ 1.., to }) = &mut self.direct {
+            let buffer = match to {
+                To::Whole(bytes) => bytes,
+                // It is there until its fragment is complete.
+                To::Fragment(sequence) => self.assembly.buffer(*sequence).unwrap_or(&mut self.buffer),
+            };
+            let missing = (*missing).min(RESERVED_BYTES_MAX);
+            buffer.reserve(missing);
+            return buffer.limit(missing);
+        }
+        let bytes_max = if self.large { bytes_max.min(PEEK_BYTES) } else { bytes_max };
+        self.buffer.reserve(bytes_max);
+        (&mut self.buffer).limit(bytes_max)
+    }
+
+    /// So many bytes were put into the [`Decoder::room`].
+    pub fn came(&mut self, bytes: usize) {
+        if let Some(direct) = &mut self.direct {
+            direct.missing = direct.missing.saturating_sub(bytes);
+        }
     }
 
     /// The next tick or whole message; `None` until more has come.
@@ -104,14 +158,32 @@ impl Decoder {
     /// When the connection cannot go on.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
+            if let Some(direct) = self.direct.take_if(|direct| direct.missing == 0) {
+                self.large = true;
+                let message = match direct.to {
+                    To::Whole(bytes) => self.message(bytes.freeze())?,
+                    To::Fragment(sequence) => self.assembly.end(sequence).map(|whole| self.whole(whole)).transpose()?,
+                };
+                if let Some(message) = message {
+                    return Ok(Some(Frame::Message(message)));
+                }
+            }
+            if self.direct.is_some() {
+                return Ok(None);
+            }
             let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(None) };
             let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
             if length > self.bounds.frame_bytes_max {
                 return Err(FrameError::TooLong(length));
             }
             if self.buffer.len() - 4 < length {
+                if length >= DIRECT_BYTES_MIN && self.buffer.len() - 4 >= START_BYTES {
+                    self.buffer.advance(4);
+                    self.direct = Some(self.start_direct(length)?);
+                }
                 return Ok(None);
             }
+            self.large = false;
             self.buffer.advance(4);
             if length == 0 {
                 return Ok(Some(Frame::Tick));
@@ -121,6 +193,38 @@ impl Decoder {
                 return Ok(Some(Frame::Message(message)));
             }
         }
+    }
+
+    /// Begins a frame of so many bytes that has come in part, and of which at least [`START_BYTES`] are there.
+    fn start_direct(&mut self, length: usize) -> Result<Direct, FrameError> {
+        let come = self.buffer.split();
+        let fragment = match *come {
+            [VERSION, kind @ (FIRST_FRAGMENT | NEXT_FRAGMENT), ref rest @ ..] => {
+                rest.split_first_chunk::<8>().and_then(|(sequence, rest)| {
+                    let (fragment, rest) = rest.split_first_chunk::<8>()?;
+                    Some((kind, u64::from_be_bytes(*sequence), u64::from_be_bytes(*fragment), rest))
+                })
+            }
+            _ => None,
+        };
+        let start_bytes = come.len() - fragment.map_or(come.len(), |(.., rest)| rest.len());
+        let (to, buffer, body) = match fragment {
+            Some((NEXT_FRAGMENT, sequence, fragment, rest)) => {
+                let buffer = self.assembly.begin_next(sequence, fragment, length - start_bytes)?;
+                (To::Fragment(sequence), buffer, rest)
+            }
+            Some((_, sequence, fragment @ 2.., [0, rest @ ..])) => {
+                let buffer = self.assembly.begin_first(sequence, fragment, length - start_bytes - 1)?;
+                (To::Fragment(sequence), buffer, rest)
+            }
+            Some(_) | None => {
+                let mut bytes = BytesMut::with_capacity(length.min(RESERVED_BYTES_MAX));
+                bytes.extend_from_slice(&come);
+                return Ok(Direct { missing: length - come.len(), to: To::Whole(bytes) });
+            }
+        };
+        buffer.extend_from_slice(body);
+        Ok(Direct { missing: length - come.len(), to })
     }
 
     fn message(&mut self, frame: Bytes) -> Result<Option<Message>, FrameError> {

@@ -1,13 +1,17 @@
 //! Messages to frames.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use super::{FIRST_FRAGMENT, FRAGMENT_BYTES, HEADER, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION};
+use super::{FIRST_FRAGMENT, FRAGMENT_BYTES, HEADER, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION, payload::Rest};
 use crate::{
     control::Control,
     handshake::Flags,
+    sink::Sink,
     term::{self, Term},
 };
+
+/// How long most control messages are.
+const CONTROL_BYTES: usize = 128;
 
 /// How messages are written, by what both sides can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +45,12 @@ impl Encoder {
     }
 
     /// Appends a tick.
-    pub fn tick(out: &mut BytesMut) {
+    pub fn tick(out: &mut impl Sink) {
         out.put_u32(0);
     }
 
     /// Appends a whole message, all of its frames in a row.
-    pub fn encode(&mut self, control: Control, payload: Option<&Term>, out: &mut BytesMut) {
+    pub fn encode(&mut self, control: Control, payload: Option<&Term>, out: &mut impl Sink) {
         let mut frames = self.start(control, payload.map(Payload::from));
         while frames.write_next(out) {}
     }
@@ -57,7 +61,7 @@ impl Encoder {
     /// out otherwise would end the connection.
     pub fn start(&mut self, control: Control, payload: Option<Payload>) -> Frames {
         let payload = control.has_payload().then(|| payload.unwrap_or_else(|| Payload::from(&Term::list([]))));
-        let mut head = BytesMut::new();
+        let mut head = BytesMut::with_capacity(CONTROL_BYTES);
         let control = Term::from(control);
         match self.mode {
             Mode::PassThrough => {
@@ -70,7 +74,7 @@ impl Encoder {
             Mode::Fragments => term::encode(&control, &mut head),
         }
         self.sequence = self.sequence.wrapping_add(1);
-        let body = payload.map(|payload| payload.bytes().clone()).unwrap_or_default();
+        let body = Rest::new(payload);
         // The control message must be in the first fragment, however long it is; the payload fills that one up.
         let first = match self.mode {
             Mode::PassThrough => body.len(),
@@ -88,7 +92,7 @@ pub struct Frames {
     sequence: u64,
     /// The control message, and how much of the payload stands beside it, until the first frame is written.
     head: Option<(Bytes, usize)>,
-    body: Bytes,
+    body: Rest,
     /// How many frames there are to write; this is also the number of the next fragment.
     left: u64,
 }
@@ -104,42 +108,45 @@ impl Frames {
     ///
     /// # Panics
     /// When a message that may not be cut has 4 GiB.
-    pub fn write_next(&mut self, out: &mut BytesMut) -> bool {
+    pub fn write_next(&mut self, out: &mut impl Sink) -> bool {
         if self.left == 0 {
             return false;
         }
-        let start = out.len();
-        out.put_u32(0);
-        let head = self.head.take();
-        if self.mode == Mode::Fragments {
-            match (&head, self.left) {
-                // A message of one frame is no fragment, and refers to no cache of atoms.
-                (Some(_), 1) => out.put_slice(&[VERSION, HEADER, 0]),
-                (Some(_), _) => {
-                    self.fragment(FIRST_FRAGMENT, out);
-                    out.put_u8(0);
-                }
-                (None, _) => self.fragment(NEXT_FRAGMENT, out),
-            }
-        }
-        let length = match &head {
-            Some((_, length)) => *length,
-            None => self.body.len().min(FRAGMENT_BYTES),
+        let (head, length) = match self.head.take() {
+            Some((head, length)) => (Some(head), length),
+            None => (None, self.body.len().min(FRAGMENT_BYTES)),
         };
-        if let Some((head, _)) = &head {
+        let mut start = [0; START_BYTES_MAX];
+        let start = self.start_of_frame(head.is_some(), &mut start);
+        let size = start.len() + head.as_ref().map_or(0, Bytes::len) + length;
+        out.put_u32(u32::try_from(size).expect("a message has fewer than 2^32 bytes"));
+        out.put_slice(start);
+        if let Some(head) = &head {
             out.put_slice(head);
         }
-        out.put_slice(&self.body[..length]);
-        self.body.advance(length);
+        self.body.write(length, out);
         self.left -= 1;
-        let size = u32::try_from(out.len() - start - 4).expect("a message has fewer than 2^32 bytes");
-        out[start..start + 4].copy_from_slice(&size.to_be_bytes());
         true
     }
 
-    fn fragment(&self, kind: u8, out: &mut BytesMut) {
-        out.put_slice(&[VERSION, kind]);
-        out.put_u64(self.sequence);
-        out.put_u64(self.left);
+    /// What stands between the length of a frame and its terms.
+    fn start_of_frame<'a>(&self, first: bool, room: &'a mut [u8; START_BYTES_MAX]) -> &'a [u8] {
+        match (self.mode, first, self.left) {
+            // What starts a whole term is its own first byte.
+            (Mode::PassThrough, _, _) => &[],
+            // A message of one frame is no fragment, and refers to no cache of atoms.
+            (Mode::Fragments, true, 1) => &[VERSION, HEADER, 0],
+            (Mode::Fragments, _, _) => {
+                room[0] = VERSION;
+                room[1] = if first { FIRST_FRAGMENT } else { NEXT_FRAGMENT };
+                room[2..10].copy_from_slice(&self.sequence.to_be_bytes());
+                room[10..18].copy_from_slice(&self.left.to_be_bytes());
+                // The first one refers to no cache of atoms; the others cannot.
+                if first { room } else { &room[..18] }
+            }
+        }
     }
 }
+
+/// The longest start of a frame: its kind, sequence and number, and the references to the cache of atoms.
+const START_BYTES_MAX: usize = 19;

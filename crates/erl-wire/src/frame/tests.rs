@@ -227,6 +227,47 @@ fn a_frame_that_is_shorter_than_its_message_is_refused() {
 }
 
 #[test]
+fn large_frames_are_read_alike_in_whatever_pieces_they_come() {
+    let binary = |byte: u8, bytes: usize| Term::binary(vec![byte; bytes]);
+    let terms =
+        [binary(1, 100), binary(2, 300_000), binary(3, 20_000), binary(4, 65_536), binary(5, 10), binary(6, 70_000)];
+    for mode in [Mode::PassThrough, Mode::Fragments] {
+        let mut encoder = Encoder::new(mode);
+        let mut out = BytesMut::new();
+        // Two large ones come in turns, if they come in fragments.
+        let mut frames = [7, 8].map(|byte| encoder.start(send(byte.into()), Some((&binary(byte, 200_000)).into())));
+        while frames.iter_mut().map(|frames| frames.write_next(&mut out)).fold(false, |any, more| any | more) {}
+        terms.iter().for_each(|term| encoder.encode(send(1), Some(term), &mut out));
+        Encoder::tick(&mut out);
+        for pieces in [1, 17, 4_095, 16_384, 66_000, out.len()] {
+            let mut decoder = decoder();
+            let mut read = Vec::new();
+            for piece in out.chunks(pieces) {
+                read.extend(decode_all(&mut decoder, piece).expect("valid"));
+            }
+            assert_eq!(read.pop(), Some(Frame::Tick), "{mode:?} {pieces}");
+            let read: Vec<Term> = read
+                .iter()
+                .map(|frame| if let Frame::Message(message) = frame { payload(message) } else { panic!("{frame:?}") })
+                .collect();
+            assert!(read.iter().eq([binary(7, 200_000), binary(8, 200_000)].iter().chain(&terms)), "{mode:?} {pieces}");
+        }
+    }
+}
+
+#[test]
+fn a_large_binary_is_not_copied_on_its_way() {
+    let bytes = bytes::Bytes::from(vec![7; 100_000]);
+    let sent = Payload::from(&Term::tuple([Term::atom("x"), Term::Binary(bytes.clone())]));
+    assert!(sent.pieces().iter().any(|piece| piece.as_ptr() == bytes.as_ptr()));
+    let came = Payload::from_bytes(sent.bytes());
+    assert_eq!(came, sent);
+    let term = came.decode(&Limits::default()).expect("a term");
+    let Some([_, Term::Binary(read)]) = term.as_tuple() else { panic!("{term}") };
+    assert!(came.bytes().as_ptr_range().contains(&read.as_ptr()) && *read == bytes);
+}
+
+#[test]
 fn fragments_out_of_turn_end_the_connection() {
     let [first, second, third] = &fragmented()[..] else { panic!("three") };
     let order = |fragment| Err(FrameError::FragmentOrder { sequence: 0x48_0000_0093, fragment });

@@ -57,9 +57,26 @@ pub enum DecodeError {
 /// # Errors
 /// When the bytes are no term, or one beyond the limits.
 pub fn decode(input: &[u8], limits: &Limits) -> Result<(Term, usize), DecodeError> {
+    read(input, None, limits)
+}
+
+/// As [`decode`], but a large binary of the term, of [`SHARED_BINARY_BYTES_MIN`] or more, shares the input and keeps it
+/// alive.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_shared(input: &Bytes, limits: &Limits) -> Result<(Term, usize), DecodeError> {
+    read(input, Some(input), limits)
+}
+
+/// From this size on a binary of a term is shared with the bytes that it is read from. A smaller one is copied: it would
+/// keep alive many times its own size.
+pub const SHARED_BINARY_BYTES_MIN: usize = 16 << 10;
+
+fn read(input: &[u8], shared: Option<&Bytes>, limits: &Limits) -> Result<(Term, usize), DecodeError> {
     // What is beyond the limit is not even looked at.
     let window = input.get(..limits.bytes_max).unwrap_or(input);
-    let mut reader = Reader { rest: window };
+    let mut reader = Reader { rest: window, shared };
     match Walk::new(limits).run(&mut reader) {
         Ok(term) => Ok((term, window.len() - reader.rest.len())),
         Err(DecodeError::Truncated) if window.len() < input.len() => Err(DecodeError::TooLong(limits.bytes_max)),
@@ -80,7 +97,7 @@ pub fn decode_external(input: &[u8], limits: &Limits) -> Result<(Term, usize), D
     if rest.first() != Some(&tag::COMPRESSED) {
         return decode(rest, limits).map(|(term, taken)| (term, taken + 1));
     }
-    let mut reader = Reader { rest: &rest[1..] };
+    let mut reader = Reader { rest: &rest[1..], shared: None };
     let size = reader.count()?;
     if size > limits.bytes_max {
         return Err(DecodeError::TooLong(limits.bytes_max));
@@ -244,6 +261,8 @@ fn in_order(mut entries: Vec<(Term, Term)>) -> Result<Vec<(Term, Term)>, DecodeE
 
 struct Reader<'a> {
     rest: &'a [u8],
+    /// What `rest` is a part of, if it may be shared.
+    shared: Option<&'a Bytes>,
 }
 
 impl<'a> Reader<'a> {
@@ -251,6 +270,14 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
+    }
+
+    fn binary(&mut self, length: usize) -> Result<Bytes, DecodeError> {
+        let taken = self.take(length)?;
+        Ok(match self.shared {
+            Some(all) if length >= SHARED_BINARY_BYTES_MIN => all.slice_ref(taken),
+            Some(_) | None => Bytes::copy_from_slice(taken),
+        })
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
@@ -294,7 +321,7 @@ impl<'a> Reader<'a> {
             tag::NIL => Ok(Term::List(Vec::new())),
             tag::BINARY => {
                 let length = self.count()?;
-                Ok(Term::Binary(Bytes::copy_from_slice(self.take(length)?)))
+                Ok(Term::Binary(self.binary(length)?))
             }
             tag::BIT_BINARY => self.bits(),
             tag::NEW_PID | tag::PID => self.pid(tag).map(Term::Pid),

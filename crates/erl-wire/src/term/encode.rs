@@ -1,8 +1,9 @@
 //! Terms to bytes, in the forms that OTP itself sends.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::{Atom, BigInteger, Fun, Pid, Port, Reference, Term, VERSION, tag};
+use crate::sink::Sink;
 
 /// The largest port number that the older of the two current forms can carry.
 pub(crate) const NEW_PORT_ID_MAX: u64 = (1 << 28) - 1;
@@ -11,25 +12,25 @@ pub(crate) const NEW_PORT_ID_MAX: u64 = (1 << 28) - 1;
 ///
 /// # Panics
 /// When one container of the term has 2^32 elements or bytes, which no format can carry.
-pub fn encode(term: &Term, out: &mut BytesMut) {
+pub fn encode(term: &Term, out: &mut impl Sink) {
     match term {
         Term::Integer(value) => encode_integer(*value, out),
         Term::BigInteger(value) => encode_big(value, out),
         Term::Float(value) => {
             out.put_u8(tag::NEW_FLOAT);
-            out.put_f64(*value);
+            out.put_slice(&value.to_be_bytes());
         }
         Term::Atom(atom) => encode_atom(atom, out),
         Term::Binary(bytes) => {
             out.put_u8(tag::BINARY);
             put_count(bytes.len(), out);
-            out.put_slice(bytes);
+            out.put_shared(bytes);
         }
         Term::BitString { bytes, bits } => {
             out.put_u8(tag::BIT_BINARY);
             put_count(bytes.len(), out);
             out.put_u8(*bits);
-            out.put_slice(bytes);
+            out.put_shared(bytes);
         }
         Term::List(items) => encode_list(items, out),
         Term::ImproperList(items, tail) => {
@@ -82,16 +83,16 @@ pub fn encode_external(term: &Term) -> Bytes {
     out.freeze()
 }
 
-fn put_count(count: usize, out: &mut BytesMut) {
+fn put_count(count: usize, out: &mut impl Sink) {
     out.put_u32(u32::try_from(count).expect("fewer than 2^32 elements or bytes"));
 }
 
-fn encode_integer(value: i64, out: &mut BytesMut) {
+fn encode_integer(value: i64, out: &mut impl Sink) {
     if let Ok(small) = u8::try_from(value) {
         out.put_slice(&[tag::SMALL_INTEGER, small]);
     } else if let Ok(word) = i32::try_from(value) {
         out.put_u8(tag::INTEGER);
-        out.put_i32(word);
+        out.put_slice(&word.to_be_bytes());
     } else {
         let magnitude = value.unsigned_abs();
         let length = (64 - magnitude.leading_zeros()).div_ceil(8);
@@ -103,7 +104,7 @@ fn encode_integer(value: i64, out: &mut BytesMut) {
     }
 }
 
-fn encode_big(value: &BigInteger, out: &mut BytesMut) {
+fn encode_big(value: &BigInteger, out: &mut impl Sink) {
     let magnitude = value.magnitude();
     if let Ok(length) = u8::try_from(magnitude.len()) {
         out.put_slice(&[tag::SMALL_BIG, length]);
@@ -115,7 +116,7 @@ fn encode_big(value: &BigInteger, out: &mut BytesMut) {
     out.put_slice(magnitude);
 }
 
-fn encode_atom(atom: &Atom, out: &mut BytesMut) {
+fn encode_atom(atom: &Atom, out: &mut impl Sink) {
     let text = atom.as_str().as_bytes();
     if let Ok(length) = u8::try_from(text.len()) {
         out.put_slice(&[tag::SMALL_ATOM_UTF8, length]);
@@ -126,7 +127,7 @@ fn encode_atom(atom: &Atom, out: &mut BytesMut) {
     out.put_slice(text);
 }
 
-fn encode_list(items: &[Term], out: &mut BytesMut) {
+fn encode_list(items: &[Term], out: &mut impl Sink) {
     if items.is_empty() {
         out.put_u8(tag::NIL);
         return;
@@ -137,7 +138,7 @@ fn encode_list(items: &[Term], out: &mut BytesMut) {
     {
         out.put_u8(tag::STRING);
         out.put_u16(length);
-        out.extend(items.iter().filter_map(byte));
+        items.iter().filter_map(byte).for_each(|byte| out.put_u8(byte));
         return;
     }
     out.put_u8(tag::LIST);
@@ -146,7 +147,7 @@ fn encode_list(items: &[Term], out: &mut BytesMut) {
     out.put_u8(tag::NIL);
 }
 
-fn encode_pid(pid: &Pid, out: &mut BytesMut) {
+fn encode_pid(pid: &Pid, out: &mut impl Sink) {
     out.put_u8(tag::NEW_PID);
     encode_atom(&pid.node, out);
     out.put_u32(pid.id);
@@ -154,7 +155,7 @@ fn encode_pid(pid: &Pid, out: &mut BytesMut) {
     out.put_u32(pid.creation);
 }
 
-fn encode_port(port: &Port, out: &mut BytesMut) {
+fn encode_port(port: &Port, out: &mut impl Sink) {
     match u32::try_from(port.id) {
         Ok(id) if port.id <= NEW_PORT_ID_MAX => {
             out.put_u8(tag::NEW_PORT);
@@ -170,7 +171,7 @@ fn encode_port(port: &Port, out: &mut BytesMut) {
     out.put_u32(port.creation);
 }
 
-fn encode_reference(reference: &Reference, out: &mut BytesMut) {
+fn encode_reference(reference: &Reference, out: &mut impl Sink) {
     let ids = &reference.ids[..reference.ids.len().min(Reference::IDS_MAX)];
     out.put_u8(tag::NEWER_REFERENCE);
     // At most five.
@@ -180,19 +181,19 @@ fn encode_reference(reference: &Reference, out: &mut BytesMut) {
     ids.iter().for_each(|id| out.put_u32(*id));
 }
 
-fn encode_fun(fun: &Fun, out: &mut BytesMut) {
+fn encode_fun(fun: &Fun, out: &mut impl Sink) {
+    // Its size stands before it.
+    let mut body = BytesMut::with_capacity(128);
+    body.put_u8(fun.arity);
+    body.put_slice(&fun.unique);
+    body.put_u32(fun.index);
+    put_count(fun.free.len(), &mut body);
+    encode_atom(&fun.module, &mut body);
+    encode_integer(fun.old_index, &mut body);
+    encode_integer(fun.old_unique, &mut body);
+    encode_pid(&fun.creator, &mut body);
+    fun.free.iter().for_each(|item| encode(item, &mut body));
     out.put_u8(tag::NEW_FUN);
-    let start = out.len();
-    out.put_u32(0);
-    out.put_u8(fun.arity);
-    out.put_slice(&fun.unique);
-    out.put_u32(fun.index);
-    put_count(fun.free.len(), out);
-    encode_atom(&fun.module, out);
-    encode_integer(fun.old_index, out);
-    encode_integer(fun.old_unique, out);
-    encode_pid(&fun.creator, out);
-    fun.free.iter().for_each(|item| encode(item, out));
-    let size = u32::try_from(out.len() - start).expect("fewer than 2^32 bytes");
-    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+    put_count(4 + body.len(), out);
+    out.put_shared(&body.freeze());
 }

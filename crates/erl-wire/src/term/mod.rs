@@ -26,7 +26,7 @@ use bytes::Bytes;
 pub(crate) use self::encode::NEW_PORT_ID_MAX;
 pub use self::{
     atom::{Atom, AtomTooLong},
-    decode::{DecodeError, decode, decode_external},
+    decode::{DecodeError, SHARED_BINARY_BYTES_MIN, decode, decode_external, decode_shared},
     encode::{encode, encode_external},
     fun::{ExportFun, Fun},
     identifier::{Pid, Port, Reference},

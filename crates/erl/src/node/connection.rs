@@ -21,6 +21,7 @@ use metacluster_erl_wire::{
     control::Control,
     frame::{Bounds, Decoder, Encoder, FRAGMENT_BYTES, Frame, Message, Mode, Payload},
     handshake::Flags,
+    sink::Chain,
     term::Limits,
 };
 use tokio::{
@@ -265,17 +266,17 @@ async fn read(
                 Err(error) => return DownReason::Protocol(error.to_string()),
             }
         }
-        let buffer = decoder.buffer_mut();
-        buffer.reserve(room);
+        let mut into = decoder.room(room);
         let current = *tick_time.borrow_and_update();
         let read = tokio::select! {
-            read = timeout(current, reader.read_buf(buffer)) => read,
+            read = timeout(current, reader.read_buf(&mut into)) => read,
             Ok(()) = tick_time.changed() => continue,
         };
         match read {
             Ok(Ok(0)) => return DownReason::ClosedByPeer,
             Ok(Ok(bytes)) => {
                 connection.hear();
+                decoder.came(bytes);
                 room = if bytes < READ_BYTES_IDLE { READ_BYTES_IDLE } else { READ_BYTES };
             }
             Ok(Err(error)) => return from_io(&error),
@@ -288,7 +289,7 @@ async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin
     let mut tick_time = connection.tick_time.subscribe();
     let mut schedule = Schedule::new(Encoder::new(Mode::new(connection.info.flags)));
     let mut queue = VecDeque::new();
-    let mut batch = BytesMut::with_capacity(1024);
+    let mut batch = Chain::with_capacity(1024);
     loop {
         if schedule.is_idle() && queue.is_empty() {
             let interval = *tick_time.borrow_and_update() / TICKS;
@@ -307,7 +308,7 @@ async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin
             }
         }
         let written = fill(connection, &mut schedule, &mut queue, &mut batch);
-        if let Err(error) = writer.write_all(&batch).await {
+        if let Err(error) = writer.write_all_buf(&mut batch).await {
             return from_io(&error);
         }
         // TLS keeps what the socket did not take at once.
@@ -315,16 +316,15 @@ async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin
             return from_io(&error);
         }
         if batch.capacity() > BATCH_KEPT_BYTES {
-            batch = BytesMut::new();
+            batch = Chain::default();
         }
-        batch.clear();
         connection.outbox.written(written);
     }
 }
 
 /// Fills the batch: what is whole in one frame as it comes, and after each [`FRAGMENT_BYTES`] of it the fragment whose
 /// turn it is. Gives the cost of what is written with it.
-fn fill(connection: &Connection, schedule: &mut Schedule, queue: &mut VecDeque<Entry>, batch: &mut BytesMut) -> usize {
+fn fill(connection: &Connection, schedule: &mut Schedule, queue: &mut VecDeque<Entry>, batch: &mut Chain) -> usize {
     let mut written = 0;
     while batch.len() < BATCH_BYTES {
         let until = (batch.len() + FRAGMENT_BYTES).min(BATCH_BYTES);

@@ -12,7 +12,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use metacluster_erl_wire::frame::Message;
+use metacluster_erl_wire::frame::{Message, Payload};
 use tokio::sync::Notify;
 
 use super::schedule::Lane;
@@ -164,12 +164,12 @@ impl Outbox {
 
 /// What a message takes of the bound.
 pub(crate) fn cost(message: &Message) -> usize {
-    CONTROL_BYTES + message.payload.as_ref().map_or(0, |payload| payload.bytes().len())
+    CONTROL_BYTES + message.payload.as_ref().map_or(0, Payload::len)
 }
 
 #[cfg(test)]
 mod tests {
-    use metacluster_erl_wire::{Atom, Pid, control::Control, frame::Payload};
+    use metacluster_erl_wire::{Atom, Pid, control::Control};
 
     use super::*;
 

@@ -10,11 +10,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::BytesMut;
 use metacluster_erl_wire::{
     Pid,
     control::{Control, Process},
     frame::{Encoder, FRAGMENT_BYTES, Frames},
+    sink::Chain,
 };
 
 use super::outbox::{Entry, cost};
@@ -103,7 +103,7 @@ impl Schedule {
     }
 
     /// Puts a message in, which may write it. Gives the cost of what is written to its end.
-    pub(crate) fn insert(&mut self, entry: Entry, out: &mut BytesMut) -> usize {
+    pub(crate) fn insert(&mut self, entry: Entry, out: &mut Chain) -> usize {
         let Entry { lane, message } = entry;
         let cost = cost(&message);
         let mut frames = self.encoder.start(message.control, message.payload);
@@ -122,7 +122,7 @@ impl Schedule {
 
     /// Gives a turn to who is next: a fragment, or as many bytes of small messages. Gives the cost of what is written to its
     /// end.
-    pub(crate) fn advance(&mut self, out: &mut BytesMut) -> usize {
+    pub(crate) fn advance(&mut self, out: &mut Chain) -> usize {
         let Some(lane) = self.turns.pop_front() else { return 0 };
         let Some(waiting) = self.lanes.get_mut(&lane) else { return 0 };
         let (start, mut written) = (out.len(), 0);
@@ -159,6 +159,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf as _;
     use metacluster_erl_wire::{
         Atom,
         frame::{Bounds, Decoder, Frame, Message, Mode, Payload},
@@ -186,9 +187,8 @@ mod tests {
     }
 
     /// What a peer reads, as senders and numbers.
-    fn read(decoder: &mut Decoder, out: &mut BytesMut) -> Vec<(u32, u32)> {
-        decoder.feed(out);
-        out.clear();
+    fn read(decoder: &mut Decoder, out: &mut Chain) -> Vec<(u32, u32)> {
+        decoder.feed(&out.copy_to_bytes(out.len()));
         let mut read = Vec::new();
         while let Some(frame) = decoder.next_frame().expect("good frames") {
             if let Frame::Message(Message { control: Control::SendSender { from, to, .. }, .. }) = frame {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_large_message_lets_small_ones_of_others_by_and_holds_its_own_back() {
-        let (mut schedule, mut out, mut decoder) = (schedule(), BytesMut::new(), Decoder::new(Bounds::default()));
+        let (mut schedule, mut out, mut decoder) = (schedule(), Chain::default(), Decoder::new(Bounds::default()));
         let large = message(1, 10, 300_000);
         let large_cost = cost(&large.message);
         assert_eq!(schedule.insert(large, &mut out), 0);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn large_messages_of_several_senders_take_turns() {
-        let (mut schedule, mut out, mut decoder) = (schedule(), BytesMut::new(), Decoder::new(Bounds::default()));
+        let (mut schedule, mut out, mut decoder) = (schedule(), Chain::default(), Decoder::new(Bounds::default()));
         schedule.insert(message(1, 10, 1_000_000), &mut out);
         schedule.insert(message(2, 20, 100_000), &mut out);
         schedule.insert(message(2, 21, 100_000), &mut out);
@@ -239,7 +239,7 @@ mod tests {
     fn few_messages_are_under_way_at_once_and_all_arrive_in_the_order_of_their_sender() {
         let senders = u32::try_from(OPEN_MAX).expect("small") * 2;
         let bounds = Bounds { sequences_max: OPEN_MAX, ..Bounds::default() };
-        let (mut schedule, mut out, mut decoder) = (schedule(), BytesMut::new(), Decoder::new(bounds));
+        let (mut schedule, mut out, mut decoder) = (schedule(), Chain::default(), Decoder::new(bounds));
         for number in 0..3 {
             for sender in 1..=senders {
                 let bytes = if number == 1 { 10 } else { 150_000 };

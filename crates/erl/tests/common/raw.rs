@@ -117,9 +117,10 @@ impl RawPeer {
             if let Some(frame) = self.decoder.next_frame().expect("good frames") {
                 return Some(frame);
             }
-            let read = within("a frame", self.stream.read_buf(self.decoder.buffer_mut())).await;
-            if !matches!(read, Ok(1..)) {
-                return None;
+            let read = within("a frame", self.stream.read_buf(&mut self.decoder.room(64 << 10))).await;
+            match read {
+                Ok(bytes @ 1..) => self.decoder.came(bytes),
+                Ok(_) | Err(_) => return None,
             }
         }
     }

@@ -85,7 +85,7 @@ fn agrees(name: &str, frame: &[u8]) -> bool {
     let route = route.unwrap_or_else(|error| panic!("{name}: {error}")).expect("a message");
     assert_eq!((route.from, route.to, route.reference), expected(&message.control), "{name}");
     assert_eq!(route.has_payload(), message.control.has_payload(), "{name}");
-    assert_eq!(route.payload, message.payload.as_ref().map_or(&[][..], |payload| payload.bytes()), "{name}");
+    assert_eq!(route.payload, message.payload.as_ref().map(crate::Payload::bytes).unwrap_or_default(), "{name}");
     let control = decoded(route.control).map(Control::try_from);
     assert_eq!(control, Ok(Ok(message.control)), "{name}");
     true
