@@ -17,7 +17,8 @@ use metacluster_testbed::{RUN_VARIABLE, TestRun, Tool, eventually_value, remove_
 use crate::{process::cargo, setup};
 
 /// What the tests need.
-const NEEDED: [Tool; 6] = [Tool::Erl, Tool::Elixir, Tool::ErlangCrypto, Tool::Namespaces, Tool::Nftables, Tool::Kmock];
+const NEEDED: [Tool; 7] =
+    [Tool::Erl, Tool::Elixir, Tool::ErlangCrypto, Tool::Namespaces, Tool::Nftables, Tool::Kmock, Tool::Moto];
 
 /// How long processes may take to end after the last test.
 const END_WITHIN: Duration = Duration::from_secs(5);

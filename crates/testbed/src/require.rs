@@ -22,12 +22,22 @@ pub enum Tool {
     Serf,
     /// A simulator of the Kubernetes API.
     Kmock,
+    /// A simulator of AWS.
+    Moto,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 7] =
-        [Self::Erl, Self::Elixir, Self::ErlangCrypto, Self::Namespaces, Self::Nftables, Self::Serf, Self::Kmock];
+    pub const ALL: [Self; 8] = [
+        Self::Erl,
+        Self::Elixir,
+        Self::ErlangCrypto,
+        Self::Namespaces,
+        Self::Nftables,
+        Self::Serf,
+        Self::Kmock,
+        Self::Moto,
+    ];
 
     /// Whether the machine has it.
     #[must_use]
@@ -47,7 +57,7 @@ impl Tool {
             }
             Self::Nftables => nix::unistd::geteuid().is_root() && succeed("nft", &["--version"]),
             Self::Serf => on_path("serf"),
-            Self::Kmock => self.python().is_some_and(Python::is_there),
+            Self::Kmock | Self::Moto => self.python().is_some_and(Python::is_there),
         }
     }
 
@@ -66,6 +76,9 @@ impl Tool {
             Self::Kmock => {
                 "kmock is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
             }
+            Self::Moto => {
+                "moto is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
+            }
         }
     }
 
@@ -79,7 +92,7 @@ impl Tool {
             Self::Namespaces => "iproute2",
             Self::Nftables => "nftables",
             Self::Serf => "serf",
-            Self::Kmock => "python3-venv",
+            Self::Kmock | Self::Moto => "python3-venv",
         }
     }
 
@@ -88,6 +101,7 @@ impl Tool {
     pub const fn python(self) -> Option<Python> {
         match self {
             Self::Kmock => Some(Python::new("kmock", "kmock==0.8")),
+            Self::Moto => Some(Python::new("moto", "moto[ec2,server]==5.2.5")),
             Self::Erl | Self::Elixir | Self::ErlangCrypto | Self::Namespaces | Self::Nftables | Self::Serf => None,
         }
     }
