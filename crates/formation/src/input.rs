@@ -1,8 +1,40 @@
 //! What the world tells the machine.
 
-use metacluster_types::{NodeName, Pattern, SourceUpdate, TopologyName};
+use std::time::Duration;
+
+use metacluster_types::{AgentId, NodeName, Pattern, SourceUpdate, TopologyName};
 
 use crate::DialError;
+
+/// When an answer is doubted that lacks peers which the topology had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// An answer that would remove more than this share of at least two candidates, in per cent, is held. 100 doubts
+    /// nothing. Default 50.
+    pub share_percent: u8,
+    /// Without a `hold`, so many answers in a row must say so. 1 believes the first. Default 3.
+    pub answers: u32,
+    /// An answer that stands uncontradicted for so long is believed, whether or not the source repeats itself: one that
+    /// pushes changes does not. While look-ups fail the time does not run. Default none.
+    pub hold: Duration,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { share_percent: 50, answers: 3, hold: Duration::ZERO }
+    }
+}
+
+impl Guard {
+    pub(crate) fn doubts(&self, removals: usize, known: usize) -> bool {
+        known >= 2 && removals * 100 > known * usize::from(self.share_percent)
+    }
+
+    pub(crate) fn believes(&self, answers: u32, held_for: Duration) -> bool {
+        // A hold is a time in which the answer must stand; how often it is said in that time is the source's affair.
+        if self.hold.is_zero() { answers >= self.answers } else { held_for >= self.hold }
+    }
+}
 
 /// What a topology may do and for whom it speaks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +44,8 @@ pub struct TopologyRules {
     pub prune: bool,
     /// Which local nodes the topology's candidates are for; empty means all of them.
     pub nodes: Vec<Pattern>,
+    /// When its answers are doubted.
+    pub guard: Guard,
 }
 
 impl TopologyRules {
@@ -86,16 +120,42 @@ pub enum Input {
         /// The peer.
         peer: NodeName,
     },
-    /// Any sign of life of a peer or of its host: an early try, and the back-off starts anew.
-    HostAlive {
+    /// Any sign of life of a peer: an early try, and the back-off starts anew.
+    PeerAlive {
         /// The peer.
         peer: NodeName,
+    },
+    /// Membership holds that a host failed. Its peers are checked and, if they are silent too, dropped (see the crate's
+    /// documentation for the rule). Said again, it is a new verdict.
+    HostFailed {
+        /// The host's agent.
+        agent: AgentId,
+        /// The nodes that its member told, but for those that a member tells which lives. Local nodes among them are
+        /// passed over.
+        nodes: Vec<NodeName>,
+        /// How many other members live, as far as membership knows: alive, not suspect, neither this host nor that one.
+        /// They had their chance to contradict. With none, this agent speaks for itself alone, and it may be the one
+        /// that is cut off; then tell of every host that does not answer, not only of those whose time ran out.
+        witnesses: usize,
+    },
+    /// A host is alive, new or again: what was to be checked or dropped is void, and its peers are dialled at once.
+    HostAlive {
+        /// The host's agent.
+        agent: AgentId,
+        /// The nodes that its member tells.
+        nodes: Vec<NodeName>,
+    },
+    /// Nothing is known of a host any more: its agent left, or its record is gone. Its links stay.
+    HostForgotten {
+        /// The host's agent.
+        agent: AgentId,
     },
     /// The outcome of an [`Output::Check`](crate::Output::Check).
     PeerChecked {
         /// The peer.
         peer: NodeName,
-        /// Whether anything of it answered: epmd, its distribution port, or bytes seen lately.
+        /// Whether anything of it answered: epmd, its distribution port, or bytes seen lately. A refusal is an answer
+        /// of its host.
         alive: bool,
     },
 }

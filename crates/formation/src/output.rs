@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metacluster_types::{Candidate, NodeName, TopologyName};
+use metacluster_types::{AgentId, Candidate, NodeName, TopologyName};
 
 use crate::DialError;
 
@@ -59,14 +59,14 @@ pub enum Output {
         /// The peer.
         node: NodeName,
     },
-    /// A topology's look-ups began to fail. Once, until one succeeds.
+    /// A topology's look-ups began to fail, or an answer of it is held. Once, until that is over.
     TopologyError {
         /// The topology.
         topology: TopologyName,
         /// What failed and what to do.
         error: String,
     },
-    /// A topology's look-ups succeed again.
+    /// A topology's look-ups succeed again, and no answer is held.
     TopologyRecovered {
         /// The topology.
         topology: TopologyName,
@@ -111,15 +111,6 @@ pub enum Note {
         /// A peer that it will not be linked to.
         peer: NodeName,
     },
-    /// A topology answered with far fewer peers than it had, and is doubted until it says so again.
-    AnswerHeld {
-        /// The topology.
-        topology: TopologyName,
-        /// How many peers the answer would remove.
-        removals: usize,
-        /// How many peers were known.
-        known: usize,
-    },
     /// A topology has more candidates than are kept. Said once, until there is room.
     CandidatesRefused {
         /// The topology.
@@ -132,5 +123,29 @@ pub enum Note {
     PruneHeld {
         /// The peer.
         peer: NodeName,
+    },
+    /// A host's agent is down, and its nodes live: the check was answered, and nothing is dropped. Said once a verdict.
+    AgentDown {
+        /// The agent.
+        agent: AgentId,
+        /// The peers that were checked, the first five of them.
+        peers: Vec<NodeName>,
+    },
+    /// A host does not answer here, but that is no more than this host's own word, so nothing is dropped: no other
+    /// member can confirm it while others answer, or the verdict is old. Said once a verdict.
+    Unconfirmed {
+        /// The agent.
+        agent: AgentId,
+        /// The peers that were checked, the first five of them.
+        peers: Vec<NodeName>,
+    },
+    /// A host is dead, and the local nodes drop its peers. Said in place of a line a link.
+    HostDropped {
+        /// The agent.
+        agent: AgentId,
+        /// The peers, the first five of them.
+        peers: Vec<NodeName>,
+        /// How many links.
+        links: usize,
     },
 }

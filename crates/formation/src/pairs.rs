@@ -102,6 +102,7 @@ impl Formation {
             self.set_state(key, PairState::Parked);
             self.ensure_entry(now, peer);
         } else {
+            let lane = if self.is_on_failed(peer) { Lane::Retry } else { lane };
             let due = Due { at, order: self.rng.random() };
             self.set_state(key, PairState::Waiting { lane, due });
         }
@@ -199,6 +200,7 @@ impl Formation {
         self.set_stray(key, stray);
         for end in key.ends() {
             self.recovered(now, end);
+            self.link_on_failed(now, end);
         }
     }
 

@@ -119,7 +119,7 @@ impl Formation {
     }
 
     /// A sign of life of a peer by name.
-    pub(crate) fn on_host_alive(&mut self, now: Instant, peer: &NodeName) {
+    pub(crate) fn on_peer_alive(&mut self, now: Instant, peer: &NodeName) {
         if let Some(peer) = self.nodes.find(peer) {
             self.on_alive(now, peer);
         }
@@ -132,6 +132,27 @@ impl Formation {
             None => failing.again = true,
             Some((Lane::Fresh, _)) => {}
             Some((Lane::Retry, _)) => self.pull_forward(now, peer),
+        }
+    }
+
+    /// A sign of life that needs no second one: the next try is now, however often earlier ones failed.
+    pub(crate) fn dial_at_once(&mut self, now: Instant, peer: NodeId) {
+        let node = &mut self.nodes[peer];
+        node.early_failed = 0;
+        node.early_from = node.early_from.min(now);
+        match &mut node.failing {
+            None => {}
+            Some(Failing { entry: None, again, .. }) => *again = true,
+            Some(Failing { entry: Some(_), .. }) => self.pull_forward(now, peer),
+        }
+    }
+
+    /// Moves a failing peer's place to the other lane.
+    pub(crate) fn change_entry_lane(&mut self, peer: NodeId, to: Lane) {
+        if let Some((lane, due)) = self.nodes[peer].failing.as_ref().and_then(|failing| failing.entry)
+            && lane != to
+        {
+            self.set_entry(peer, Some((to, due)));
         }
     }
 

@@ -103,6 +103,7 @@ impl Formation {
     }
 
     pub(crate) fn on_checked(&mut self, now: Instant, peer: &NodeName, alive: bool) {
+        self.on_host_checked(now, peer, alive);
         let Some(id) = self.nodes.find(peer) else { return };
         if alive {
             self.on_alive(now, id);

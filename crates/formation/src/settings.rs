@@ -31,9 +31,6 @@ pub struct Settings {
     pub early_gap: Duration,
     /// The most that early tries are held apart. Default 30 s.
     pub early_gap_max: Duration,
-    /// An answer that would remove more than half of at least two candidates is believed when so many answers in a row
-    /// say it. 1 believes it at once. Default 3.
-    pub guard_answers: u32,
     /// Candidates of one topology; what is beyond is refused and counted. Default 10,000.
     pub candidates_max: usize,
     /// Links that no topology wants and that are kept in mind all the same; what is beyond is not recorded.
@@ -43,8 +40,23 @@ pub struct Settings {
     pub summary_interval: Duration,
     /// A pruned peer that lives is checked again after this. Default 30 s.
     pub check_interval: Duration,
-    /// Checks in flight at once. Default 16.
+    /// Checks of pruned peers in flight at once. Default 16.
     pub checks_in_flight_max: usize,
+    /// Checks of peers on failed hosts in flight at once; further hosts wait. A host is checked as a whole, so one with
+    /// more peers than this is checked alone. Default 512.
+    pub host_checks_in_flight_max: usize,
+    /// A host's check without an outcome is given up after this. Default 3 s.
+    pub host_check_timeout: Duration,
+    /// A failed host that answered is checked again after this, then twice as long each time, up to `check_interval`.
+    /// Default 1 s.
+    pub host_recheck_min: Duration,
+    /// For how long membership's verdict backs a silent check when an earlier one was answered: the agent may have been
+    /// the first to go on a host that was dying. Default 10 s.
+    pub verdict_fresh: Duration,
+    /// Failed hosts that are kept in mind; of what is beyond, nothing is dropped before the BEAM does. Default 10,000.
+    pub failed_hosts_max: usize,
+    /// Nodes of one failed host that are kept in mind. Default 1,000.
+    pub failed_nodes_max: usize,
 }
 
 impl Default for Settings {
@@ -62,12 +74,17 @@ impl Default for Settings {
             link_stable: Duration::from_secs(5),
             early_gap: Duration::from_secs(1),
             early_gap_max: Duration::from_secs(30),
-            guard_answers: 3,
             candidates_max: 10_000,
             unwanted_links_max: 100_000,
             summary_interval: Duration::from_secs(60),
             check_interval: Duration::from_secs(30),
             checks_in_flight_max: 16,
+            host_checks_in_flight_max: 512,
+            host_check_timeout: Duration::from_secs(3),
+            host_recheck_min: Duration::from_secs(1),
+            verdict_fresh: Duration::from_secs(10),
+            failed_hosts_max: 10_000,
+            failed_nodes_max: 1_000,
         }
     }
 }
@@ -115,7 +132,6 @@ impl Settings {
         self.retries_in_flight_max = self.retries_in_flight_max.clamp(1, self.dials_in_flight_max);
         self.dials_per_second = self.dials_per_second.max(1);
         self.dials_burst = self.dials_burst.max(1);
-        self.guard_answers = self.guard_answers.max(1);
         self.checks_in_flight_max = self.checks_in_flight_max.max(1);
         self.redial_max = self.redial_max.max(self.redial_min);
         self

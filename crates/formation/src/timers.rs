@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use metacluster_types::Instant;
+use metacluster_types::{AgentId, Instant};
 
 use crate::state::{NodeId, PairKey};
 
@@ -17,6 +17,10 @@ pub(crate) enum Timer {
     Check(NodeId),
     /// A check has had no outcome.
     CheckGivesUp(NodeId),
+    /// A failed host is to be checked.
+    HostCheck(AgentId),
+    /// A host's check has had no outcome.
+    HostCheckGivesUp(AgentId),
 }
 
 /// Timers by the time at which they are due.

@@ -21,6 +21,8 @@ pub(crate) struct Known {
 /// An answer that would remove too much, until it is repeated.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
+    /// When the first of them came.
+    pub(crate) since: Instant,
     /// Answers in a row.
     pub(crate) answers: u32,
     /// The candidates that all of these answers lack.
@@ -113,9 +115,10 @@ impl Formation {
             // Hosts are for agents to find one another; which nodes they run is told otherwise.
             SourceUpdate::Hosts(_) => {}
             SourceUpdate::Snapshot(candidates) => self.on_snapshot(now, name, candidates),
-            SourceUpdate::Found(candidate) => {
+            SourceUpdate::Found(candidate) if candidate.host.state.is_wanted() => {
                 self.find(now, name, candidate, true);
             }
+            SourceUpdate::Found(candidate) => self.lose_by_state(now, name, &candidate.node),
             SourceUpdate::Lost(node) => {
                 if let Some(id) = self.nodes.find(&node) {
                     self.lose(now, name, id);
@@ -127,6 +130,10 @@ impl Formation {
 
     fn source_failed(&mut self, now: Instant, name: &TopologyName, error: String) {
         let Some(topology) = self.topologies.get_mut(name) else { return };
+        // What was said before it stands, but the time of a failure counts for nothing.
+        if let Some(held) = &mut topology.held {
+            held.since = now;
+        }
         topology.errors += 1;
         topology.last_error = Some((now, error.clone()));
         if !std::mem::replace(&mut topology.failing, true) {
@@ -137,40 +144,92 @@ impl Formation {
     fn source_succeeded(&mut self, now: Instant, name: &TopologyName) {
         let Some(topology) = self.topologies.get_mut(name) else { return };
         topology.last_ok = Some(now);
-        if std::mem::take(&mut topology.failing) {
+        if std::mem::take(&mut topology.failing) && topology.held.is_none() {
             self.outputs.push_back(Output::TopologyRecovered { topology: name.clone() });
         }
     }
 
-    fn on_snapshot(&mut self, now: Instant, name: &TopologyName, candidates: Vec<Candidate>) {
+    fn on_snapshot(&mut self, now: Instant, name: &TopologyName, mut candidates: Vec<Candidate>) {
+        self.lose_unwanted(now, name, &mut candidates);
         let listed: BTreeSet<NodeId> = candidates.iter().filter_map(|it| self.nodes.find(&it.node)).collect();
-        let guard = self.settings.guard_answers;
         let Some(topology) = self.topologies.get_mut(name) else { return };
+        let guard = topology.rules.guard;
         let known = topology.known.len();
         let mut missing: BTreeSet<NodeId> = topology.known.keys().filter(|id| !listed.contains(id)).copied().collect();
-        let doubtful = known >= 2 && missing.len() * 2 > known;
         let removals = missing.len();
-        let mut note = None;
-        if doubtful {
-            let answers = topology.held.take().map_or(1, |held| {
+        let held = topology.held.take();
+        if guard.doubts(removals, known) {
+            let (since, answers) = held.as_ref().map_or((now, 1), |held| {
                 missing.retain(|id| held.missing.contains(id));
-                held.answers.saturating_add(1)
+                (held.since, held.answers.saturating_add(1))
             });
-            if answers < guard {
-                topology.held = Some(Held { answers, missing: std::mem::take(&mut missing) });
-                note = (answers == 1).then(|| Note::AnswerHeld { topology: name.clone(), removals, known });
+            if !guard.believes(answers, now.since(since)) {
+                topology.held = Some(Held { since, answers, missing: std::mem::take(&mut missing) });
+                if held.is_none() {
+                    let error =
+                        format!("an answer without {removals} of {known} known peers is held until it is repeated");
+                    self.outputs.push_back(Output::TopologyError { topology: name.clone(), error });
+                }
+                for candidate in candidates {
+                    self.find(now, name, candidate, false);
+                }
+                return;
             }
-        } else {
-            topology.held = None;
-        }
-        if let Some(note) = note {
-            self.say(note);
         }
         for id in missing {
             self.lose(now, name, id);
         }
         for candidate in candidates {
             self.find(now, name, candidate, false);
+        }
+        let failing = self.topologies.get(name).is_some_and(|topology| topology.failing);
+        if held.is_some() && !failing {
+            self.outputs.push_back(Output::TopologyRecovered { topology: name.clone() });
+        }
+    }
+
+    /// Takes out of an answer the candidates whose host its source says is not running. That is said outright, so it is
+    /// never doubted; and their links stay, since it is no reason to remove a node that lives.
+    fn lose_unwanted(&mut self, now: Instant, name: &TopologyName, candidates: &mut Vec<Candidate>) {
+        let unwanted = |candidate: &Candidate| !candidate.host.state.is_wanted();
+        for candidate in candidates.iter().filter(|candidate| unwanted(candidate)) {
+            self.lose_by_state(now, name, &candidate.node);
+        }
+        candidates.retain(|candidate| !unwanted(candidate));
+    }
+
+    fn lose_by_state(&mut self, now: Instant, name: &TopologyName, node: &NodeName) {
+        if let Some(id) = self.nodes.find(node)
+            && self.topologies.get(name).is_some_and(|topology| topology.known.contains_key(&id))
+        {
+            self.nodes[id].kept = true;
+            self.lose(now, name, id);
+        }
+    }
+
+    /// When an answer that is held would be believed, if nothing contradicts it. Only a guard with a hold names a time.
+    fn belief_at(topology: &Topology) -> Option<Instant> {
+        let hold = topology.rules.guard.hold;
+        topology.held.as_ref().filter(|_| !hold.is_zero() && !topology.failing).map(|held| held.since + hold)
+    }
+
+    pub(crate) fn next_belief_at(&self) -> Option<Instant> {
+        self.topologies.values().filter_map(Self::belief_at).min()
+    }
+
+    /// Believes the answers whose hold is over.
+    pub(crate) fn believe_held(&mut self, now: Instant) {
+        while let Some(name) = self
+            .topologies
+            .iter()
+            .find(|(_, topology)| Self::belief_at(topology).is_some_and(|at| at <= now))
+            .map(|(name, _)| name.clone())
+        {
+            let held = self.topologies.get_mut(&name).and_then(|topology| topology.held.take());
+            for id in held.map(|held| held.missing).unwrap_or_default() {
+                self.lose(now, &name, id);
+            }
+            self.outputs.push_back(Output::TopologyRecovered { topology: name });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use metacluster_types::{Candidate, Instant, NodeName, TopologyName};
+use metacluster_types::{AgentId, Candidate, Instant, NodeName, TopologyName};
 
 use crate::{
     DialError, Formation, TopologyRules,
@@ -78,6 +78,10 @@ pub struct LinkView<'a> {
 /// An answer that is doubted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldView {
+    /// When the first came that said so.
+    pub since: Instant,
+    /// When it is believed if nothing contradicts it; none while that hangs on how often it is repeated.
+    pub until: Option<Instant>,
     /// How many answers in a row say so.
     pub answers: u32,
     /// How many have to.
@@ -107,6 +111,21 @@ pub struct TopologyView<'a> {
     pub held: Option<HeldView>,
     /// Times that a candidate was refused over the bound.
     pub refused: u64,
+}
+
+/// A host that membership holds failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedHostView<'a> {
+    /// Its agent.
+    pub agent: AgentId,
+    /// Since when.
+    pub since: Instant,
+    /// What the last check of its peers found; none if there was nothing to check, or nothing has been found yet.
+    pub answers: Option<bool>,
+    /// Whether other members live that could have contradicted.
+    pub confirmed: bool,
+    /// Its nodes.
+    pub nodes: &'a BTreeSet<NodeName>,
 }
 
 /// When a cluster counts as formed.
@@ -140,6 +159,10 @@ pub struct Counters {
     pub candidates_refused: u64,
     /// Unwanted links that were not recorded over the bound.
     pub links_refused: u64,
+    /// Failed hosts that were not kept in mind over the bound.
+    pub hosts_refused: u64,
+    /// Nodes of hosts that are held failed.
+    pub on_failed_hosts: usize,
     /// Nodes in the table: local, candidates, linked.
     pub nodes: usize,
     /// Pairs that are wanted or linked.
@@ -256,11 +279,24 @@ impl Formation {
             failing: topology.failing,
             errors: topology.errors,
             held: topology.held.as_ref().map(|held| HeldView {
+                since: held.since,
+                until: (!topology.rules.guard.hold.is_zero()).then(|| held.since + topology.rules.guard.hold),
                 answers: held.answers,
-                needed: self.settings.guard_answers,
+                needed: topology.rules.guard.answers,
                 removals: held.missing.len(),
             }),
             refused: topology.refused,
+        })
+    }
+
+    /// Every host that membership holds failed.
+    pub fn failed_hosts(&self) -> impl Iterator<Item = FailedHostView<'_>> {
+        self.hosts.iter().map(|(&agent, host)| FailedHostView {
+            agent,
+            since: host.since,
+            answers: host.answers,
+            confirmed: host.confirmed,
+            nodes: &host.nodes,
         })
     }
 
@@ -300,6 +336,8 @@ impl Formation {
             dials_in_flight: self.in_flight.len(),
             candidates_refused: self.topologies.values().map(|topology| topology.refused).sum(),
             links_refused: self.refused_links,
+            hosts_refused: self.hosts_refused,
+            on_failed_hosts: self.on_failed.len(),
             nodes: self.nodes.len(),
             pairs: self.pairs.len(),
             queued: self.fresh.len() + self.retries.len() + self.timers.len() + self.outputs.len(),

@@ -322,7 +322,7 @@ impl Driver {
 
     fn remove(&mut self, local: NodeName, peer: NodeName, how: DropHow) {
         self.shown.counters.drops += 1;
-        info!("{local} drops {peer}");
+        debug!("{local} drops {peer}");
         let Some(held) = self.tasks.locals.get(&local) else { return self.input(Input::Dropped { local, peer }) };
         let ours = held.ours.clone();
         self.tasks.running.spawn(async move {
@@ -404,12 +404,20 @@ fn tell(note: &Note) {
             "topology {topology}: {peer} and {local} can never be linked, since one name is short (-sname) and one is long (-name); \
              start both with -name, or both with -sname"
         ),
-        Note::AnswerHeld { topology, removals, known } => {
-            warn!("topology {topology}: an answer without {removals} of {known} known peers is held until it repeats")
-        }
         Note::CandidatesRefused { topology, candidates_max } => {
             warn!("topology {topology}: more than {candidates_max} peers; the rest is left out");
         }
         Note::PruneHeld { peer } => info!("{peer} has left its source but lives: its links stay"),
+        Note::AgentDown { agent, peers } => {
+            warn!("agent {agent} is down, its nodes live and keep their links: {}", list(peers));
+        }
+        Note::Unconfirmed { agent, peers } => warn!(
+            "the host of agent {agent} does not answer here, and no other agent confirms that it is dead: its nodes keep \
+             their links until the BEAM decides: {}",
+            list(peers)
+        ),
+        Note::HostDropped { agent, peers, links } => {
+            warn!("the host of agent {agent} is dead: {links} links dropped, to {}", list(peers));
+        }
     }
 }

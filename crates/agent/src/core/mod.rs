@@ -234,7 +234,8 @@ impl Agent {
         let mut strategies = Vec::new();
         for (strategy_name, topology) in listed.into_iter().chain(custom) {
             shown.add_topology(&topology.name, &strategy_name, topology.prune);
-            let rules = TopologyRules { prune: topology.prune, nodes: topology.local_nodes };
+            let rules =
+                TopologyRules { prune: topology.prune, nodes: topology.local_nodes, ..TopologyRules::default() };
             formation.handle_input(clock.now(), Input::TopologyAdded { name: topology.name.clone(), rules });
             strategies.push(spawn(topology.name, topology.strategy, local.clone(), sources_in.clone()));
         }

@@ -112,7 +112,6 @@ fn zeros_in_settings_do_not_stop_the_machine() {
         retries_in_flight_max: 0,
         dials_per_second: 0,
         dials_burst: 0,
-        guard_answers: 0,
         redial_min: ms(10),
         redial_max: ms(0),
         hold_off: ms(0),

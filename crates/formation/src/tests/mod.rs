@@ -3,6 +3,8 @@
 mod bounds;
 mod dialling;
 mod failing;
+mod guard;
+mod hosts;
 mod pruning;
 mod queries;
 mod sources;
@@ -56,7 +58,8 @@ impl World {
     }
 
     pub(super) fn add(&mut self, name: &str, prune: bool, nodes: &[&str]) {
-        let rules = TopologyRules { prune, nodes: nodes.iter().map(|text| Pattern::new(text)).collect() };
+        let nodes = nodes.iter().map(|text| Pattern::new(text)).collect();
+        let rules = TopologyRules { prune, nodes, ..TopologyRules::default() };
         self.tell(Input::TopologyAdded { name: topology(name), rules });
     }
 
@@ -164,7 +167,20 @@ impl World {
     }
 
     pub(super) fn alive(&mut self, peer: &str) -> Vec<Output> {
-        self.tell(Input::HostAlive { peer: node(peer) })
+        self.tell(Input::PeerAlive { peer: node(peer) })
+    }
+
+    pub(super) fn failed(&mut self, agent: u128, nodes: &[&str], witnesses: usize) -> Vec<Output> {
+        let nodes = nodes.iter().map(|name| node(name)).collect();
+        self.tell(Input::HostFailed { agent: AgentId(agent), nodes, witnesses })
+    }
+
+    pub(super) fn host_alive(&mut self, agent: u128, nodes: &[&str]) -> Vec<Output> {
+        self.tell(Input::HostAlive { agent: AgentId(agent), nodes: nodes.iter().map(|name| node(name)).collect() })
+    }
+
+    pub(super) fn checked(&mut self, peer: &str, alive: bool) -> Vec<Output> {
+        self.tell(Input::PeerChecked { peer: node(peer), alive })
     }
 
     pub(super) fn linked(&self, local: &str, peer: &str) -> bool {

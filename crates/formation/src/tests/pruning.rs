@@ -1,7 +1,7 @@
 //! Peers that left every source.
 
 use super::*;
-use crate::DropHow;
+use crate::{DropHow, Guard};
 
 /// A local node linked to `a@h1`, which topology `t` has.
 fn linked(prune: bool) -> World {
@@ -105,8 +105,10 @@ fn a_pruned_local_node_leaves_the_mesh_by_itself_and_stays_out() {
 
 #[test]
 fn checks_keep_their_bound() {
-    let mut world = World::with(Settings { guard_answers: 1, ..Settings::default() });
-    world.add("t", true, &[]);
+    let mut world = World::new();
+    let guard = Guard { answers: 1, ..Guard::default() };
+    world
+        .tell(Input::TopologyAdded { name: topology("t"), rules: TopologyRules { prune: true, guard, nodes: vec![] } });
     world.ready("l@h0");
     let names: Vec<String> = (0..100).map(|count| format!("a@h{count}")).collect();
     for name in &names {

@@ -45,13 +45,13 @@ fn a_failed_look_up_changes_nothing_but_the_error_which_is_said_once() {
 fn an_empty_answer_is_doubted_until_the_third_in_a_row() {
     let mut world = World::lan();
     world.snapshot("lan", &["a@h1", "b@h2"]);
-    let said = Note::AnswerHeld { topology: topology("lan"), removals: 2, known: 2 };
-    assert_eq!(world.snapshot("lan", &[]), [Output::Note(said)]);
+    let error = "an answer without 2 of 2 known peers is held until it is repeated".to_owned();
+    assert_eq!(world.snapshot("lan", &[]), [Output::TopologyError { topology: topology("lan"), error }]);
     assert_eq!(world.snapshot("lan", &[]), []);
     let held = world.machine.topologies().next().expect("one").held.expect("held");
     assert_eq!((held.answers, held.needed, held.removals), (2, 3, 2));
     assert!(world.machine.candidates().all(|it| it.doubted));
-    assert_eq!(world.snapshot("lan", &[]).len(), 2);
+    assert_eq!(world.snapshot("lan", &[]).len(), 3);
     assert_eq!(names(&world), Vec::<String>::new());
 }
 

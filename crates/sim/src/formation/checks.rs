@@ -9,7 +9,7 @@ use std::{
 };
 
 use metacluster_formation::{Counters, DropHow, Input, Note, Output, Settings, TopologyRules};
-use metacluster_types::{Instant, NodeName, SourceUpdate, TopologyName};
+use metacluster_types::{AgentId, Instant, NodeName, SourceUpdate, TopologyName};
 
 /// A rule that a machine broke.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +152,8 @@ pub struct Checker {
     in_flight: BTreeMap<(NodeName, NodeName), (NodeName, Instant)>,
     dialled: VecDeque<Instant>,
     peers: BTreeMap<NodeName, PruneModel>,
+    /// The nodes of hosts that membership holds failed.
+    failed: BTreeMap<AgentId, BTreeSet<NodeName>>,
     /// Said to fail, and not to have recovered.
     failing: BTreeSet<NodeName>,
     /// Of those, the ones that may be said to fail anew: their tries ended for want of a local node or a source.
@@ -176,6 +178,7 @@ impl Checker {
             in_flight: BTreeMap::new(),
             dialled: VecDeque::new(),
             peers: BTreeMap::new(),
+            failed: BTreeMap::new(),
             failing: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             summary_at: None,
@@ -254,7 +257,22 @@ impl Checker {
                     self.links.insert(key);
                 }
             }
-            Input::Dropped { .. } | Input::HostAlive { .. } => {}
+            Input::Dropped { .. } | Input::PeerAlive { .. } => {}
+            Input::HostFailed { agent, nodes, .. } => {
+                self.failed.insert(*agent, nodes.iter().filter(|node| !self.ready.contains(*node)).cloned().collect());
+                for node in nodes {
+                    self.peers.entry(node.clone()).or_default().dead = None;
+                }
+            }
+            Input::HostAlive { agent, nodes } => {
+                self.failed.remove(agent);
+                for others in self.failed.values_mut() {
+                    others.retain(|node| !nodes.contains(node));
+                }
+            }
+            Input::HostForgotten { agent } => {
+                self.failed.remove(agent);
+            }
             Input::PeerChecked { peer, alive } => {
                 self.peers.entry(peer.clone()).or_default().dead = Some(!alive);
             }
@@ -315,6 +333,10 @@ impl Checker {
 
     fn on_drop(&mut self, local: &NodeName, peer: &NodeName, how: DropHow) -> Result<(), Violation> {
         let model = self.peers.get(peer).copied().unwrap_or_default();
+        let failed = self.failed.values().any(|nodes| nodes.contains(peer));
+        if failed && how == DropHow::Disconnect && model.dead == Some(true) && !self.ready.contains(peer) {
+            return Ok(());
+        }
         let why = if self.topologies.values().any(|said| said.held.contains(peer)) {
             "a topology has it"
         } else if model.kept {
@@ -347,9 +369,11 @@ impl Checker {
                 last.is_none_or(|last| now.since(last) >= self.settings.summary_interval)
             }
             Note::NameFormsMixed { .. }
-            | Note::AnswerHeld { .. }
             | Note::CandidatesRefused { .. }
-            | Note::PruneHeld { .. } => true,
+            | Note::PruneHeld { .. }
+            | Note::AgentDown { .. }
+            | Note::Unconfirmed { .. }
+            | Note::HostDropped { .. } => true,
         };
         if due { Ok(()) } else { Err(Violation::NeedlessNote(note.clone())) }
     }

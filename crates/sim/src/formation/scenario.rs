@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metacluster_formation::Settings;
+use metacluster_formation::{Guard, Settings};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -261,7 +261,7 @@ impl Scenario {
     #[must_use]
     pub fn convergence_bound(&self) -> Duration {
         let slowest = self.topologies.iter().map(|topology| match topology.kind {
-            SourceKind::Poll { interval } => interval * 5 / 4 * (self.settings.guard_answers + 1),
+            SourceKind::Poll { interval } => interval * 5 / 4 * (Guard::default().answers + 1),
             SourceKind::Gossip { interval } => interval * 2,
         });
         let source = slowest.max().unwrap_or_default();

@@ -360,6 +360,7 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
             let rules = metacluster_formation::TopologyRules {
                 prune: plan.prune,
                 nodes: if plan.nodes == "*" { Vec::new() } else { vec![Pattern::new(plan.nodes)] },
+                ..metacluster_formation::TopologyRules::default()
             };
             self.feed(host, Input::TopologyAdded { name: self.topologies[topology].name.clone(), rules })?;
             let event = match plan.kind {

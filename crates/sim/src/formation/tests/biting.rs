@@ -26,7 +26,7 @@ impl Bench {
     /// `l@h0` and `m@h0` are ready and topology `t` has them and `a0@h1` to `a99@h1`.
     fn new(prune: bool) -> Self {
         let mut it = Self { checker: Checker::new(Settings::default()), now: Instant::ZERO };
-        it.tell(Input::TopologyAdded { name: topology(), rules: TopologyRules { prune, nodes: Vec::new() } });
+        it.tell(Input::TopologyAdded { name: topology(), rules: TopologyRules { prune, ..TopologyRules::default() } });
         for local in ["l@h0", "m@h0"] {
             it.tell(Input::LocalReady { node: node(local) });
         }
