@@ -5,14 +5,15 @@
 //! $ echo db@10.0.0.5 > /tmp/peers
 //! $ cargo run -p metacluster --example custom_strategy -- /tmp/peers
 //! ```
-//! A strategy is a value with settings and one function, [`Strategy::run`], that pushes what it finds into its
-//! [`Feed`]: a [`SourceUpdate::Snapshot`] when it knows the whole answer, [`SourceUpdate::Found`] and
-//! [`SourceUpdate::Lost`] when it hears of one peer, [`SourceUpdate::Failed`] when a look-up failed, which changes no
-//! candidate. All else is done for it: dialling, trying again, events, and a new beginning if it panics.
+//! A strategy is a value with settings and one function, [`Strategy::run`], that tells its [`Feed`] what it finds. Here
+//! [`Poll`] asks again and again, with jitter, and less often while the file cannot be read; each [`Answer`] is the whole
+//! of it, and a [`Failure`] changes no candidate. A strategy that keeps a stream open has `watch` for that, and one that
+//! hears of its peers one by one pushes a [`SourceUpdate`](metacluster::SourceUpdate) for each. All else is done for it:
+//! dialling, trying again, events, and a new beginning if it panics. Its tests may drive it with `trial::Trial`.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use metacluster::{Candidate, Cluster, Feed, NodeName, Notice, SourceUpdate, Strategy, Work};
+use metacluster::{Answer, Candidate, Cluster, Failure, Feed, NodeName, Notice, Pace, Poll, Strategy, Work};
 use tokio_stream::StreamExt as _;
 
 /// Finds the nodes that a file lists, one on each line.
@@ -23,27 +24,20 @@ struct Lines {
 impl Strategy for Lines {
     fn run(self: Arc<Self>, feed: Feed) -> Work {
         Box::pin(async move {
-            loop {
-                feed.push(self.look_up().await).await;
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = feed.stopped() => return,
-                }
-            }
+            let pace = Pace { interval: Duration::from_secs(1), timeout: Duration::from_secs(1) };
+            Poll::new(pace).run(&feed, || Arc::clone(&self).look_up()).await;
         })
     }
 }
 
 impl Lines {
-    async fn look_up(&self) -> SourceUpdate {
-        let text = match tokio::fs::read_to_string(&self.path).await {
-            Ok(text) => text,
-            Err(error) => return SourceUpdate::Failed(format!("cannot read {}: {error}", self.path.display())),
-        };
-        match text.lines().map(NodeName::new).collect::<Result<Vec<_>, _>>() {
-            Ok(nodes) => SourceUpdate::Snapshot(nodes.into_iter().map(Candidate::new).collect()),
-            Err(error) => SourceUpdate::Failed(format!("{}: {error}", self.path.display())),
-        }
+    async fn look_up(self: Arc<Self>) -> Result<Answer, Failure> {
+        let path = self.path.display();
+        let text =
+            tokio::fs::read_to_string(&self.path).await.map_err(|error| format!("cannot read {path}: {error}"))?;
+        let nodes: Result<Vec<_>, _> = text.lines().map(NodeName::new).collect();
+        let nodes = nodes.map_err(|error| format!("{path}: {error}: give one name@host a line"))?;
+        Ok(Answer { candidates: nodes.into_iter().map(Candidate::new).collect(), ..Answer::default() })
     }
 }
 

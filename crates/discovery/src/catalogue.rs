@@ -9,7 +9,8 @@ use crate::{
     Fault, Feed, Settings, Strategy, Value, epmd,
     feed::Work,
     fixed, gossip,
-    settings::{Absent, Key, Kind, Reader, nearest},
+    naming::{BASENAME, Gives, HOST_KEYS},
+    settings::{Key, Reader, nearest},
 };
 
 /// One strategy, as help, reference and parser see it.
@@ -19,43 +20,60 @@ pub struct StrategyInfo {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Its own keys. [`BASENAME`] and the keys of [`settings::COMMON`](crate::settings::COMMON) come on top.
+    /// Whether it finds nodes or hosts.
+    pub gives: Gives,
+    /// Its own keys; [`StrategyInfo::all_keys`] has those that come on top.
     pub keys: &'static [Key],
     /// Makes one from settings that the table has read.
     make: fn(&mut Reader<'_>) -> Box<dyn Strategy>,
 }
 
-/// The key that every strategy has.
-pub const BASENAME: Key = Key {
-    name: "basename",
-    kind: Kind::Patterns,
-    absent: Absent::Unset("all"),
-    doc: "Only nodes whose name before the @ fits one of these patterns",
-};
+impl StrategyInfo {
+    /// Its own keys, then [`BASENAME`], then [`HOST_KEYS`] if it finds hosts. A key of its own goes before a common one of
+    /// the same name. The keys of [`settings::COMMON`](crate::settings::COMMON) come on top.
+    #[must_use]
+    pub fn all_keys(&self) -> Vec<Key> {
+        let mut keys = self.keys.to_vec();
+        let common = if self.gives.hosts() { HOST_KEYS } else { &[] };
+        let common = [BASENAME].into_iter().chain(common.iter().copied());
+        keys.extend(common.filter(|key| !self.keys.iter().any(|own| own.name == key.name)));
+        keys
+    }
+}
 
 static STRATEGIES: [StrategyInfo; 5] = [
-    StrategyInfo { name: "static", summary: "A fixed list of nodes", keys: fixed::KEYS, make: fixed::make },
+    StrategyInfo {
+        name: "static",
+        summary: "A fixed list of nodes",
+        gives: Gives::Names,
+        keys: fixed::KEYS,
+        make: fixed::make,
+    },
     StrategyInfo {
         name: "epmd",
         summary: "Given nodes, and the nodes of given hosts, as their epmds know them",
+        gives: Gives::Names,
         keys: epmd::GIVEN_KEYS,
         make: epmd::make_given,
     },
     StrategyInfo {
         name: "local-epmd",
         summary: "The nodes of this host, as its epmd knows them",
+        gives: Gives::Names,
         keys: epmd::LOCAL_KEYS,
         make: epmd::make_local,
     },
     StrategyInfo {
         name: "erlang-hosts",
         summary: "The nodes of the hosts of a .hosts.erlang, as their epmds know them",
+        gives: Gives::Names,
         keys: epmd::HOSTS_KEYS,
         make: epmd::make_hosts,
     },
     StrategyInfo {
         name: "gossip",
         summary: "Heartbeats by multicast or broadcast, compatible with libcluster's",
+        gives: Gives::Names,
         keys: gossip::KEYS,
         make: gossip::make,
     },
@@ -77,9 +95,10 @@ pub fn build(strategy: &str, settings: &Settings) -> Result<Box<dyn Strategy>, V
         let names = strategies().iter().map(|info| info.name);
         return Err(vec![Fault::new("strategy", &unknown_strategy(strategy, names))]);
     };
-    let mut reader = Reader::new(&[info.keys, &[BASENAME]], settings);
+    let mut reader = Reader::new(&[&info.all_keys()], settings);
     let inner: Arc<dyn Strategy> = Arc::from((info.make)(&mut reader));
-    let basename = reader.patterns("basename");
+    // Where hosts are found, the naming has applied it already.
+    let basename = if info.gives.hosts() { Vec::new() } else { reader.patterns("basename") };
     reader.finish()?;
     Ok(Box::new(Filtered { inner, basename: basename.into() }))
 }
@@ -100,7 +119,7 @@ fn unknown_strategy<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clon
     }
 }
 
-/// A strategy whose candidates pass the topology's `basename`.
+/// A strategy whose candidates pass the topology's `basename`, if it names them itself.
 struct Filtered {
     inner: Arc<dyn Strategy>,
     basename: Arc<[Pattern]>,

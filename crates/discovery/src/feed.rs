@@ -8,6 +8,8 @@ use tokio::{
     time::Duration,
 };
 
+use crate::naming::Answer;
+
 /// What [`Strategy::run`] gives back.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -15,6 +17,11 @@ pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// The value holds the settings; all state of a run lives in the future, so that a run which panicked can be begun
 /// anew with nothing left over.
+///
+/// A strategy that asks again and again leaves the rest to [`Poll`](crate::Poll): intervals with jitter, time-outs,
+/// panics, back-off. One that keeps a stream open leaves it to [`watch`](crate::watch()). One that knows hosts and not
+/// nodes makes its answers with [`Naming`](crate::Naming) and tells them with [`Feed::answer`].
+/// [`Trial`](crate::trial::Trial) drives one in a test.
 pub trait Strategy: Send + Sync + 'static {
     /// Looks for peers and pushes what changes until [`Feed::stopped`] resolves. It may then say goodbye, for at most
     /// [`run::GRACE`](crate::run::GRACE). A run that ends before it is told so counts as a failure and is begun anew.
@@ -84,6 +91,12 @@ impl Feed {
         if self.updates.send((self.topology.clone(), update)).await.is_err() {
             tracing::debug!(topology = %self.topology, "an update has no reader any more");
         }
+    }
+
+    /// Tells the whole answer of a source of hosts: the hosts, then the candidates among them, which may be none.
+    pub async fn answer(&self, answer: Answer) {
+        self.push(SourceUpdate::Hosts(answer.hosts)).await;
+        self.push(SourceUpdate::Snapshot(answer.candidates)).await;
     }
 
     /// What the agent is at present, and how that changes.

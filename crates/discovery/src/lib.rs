@@ -2,7 +2,8 @@
 //!
 //! A [`Strategy`] runs on its own task and pushes [`SourceUpdate`](metacluster_types::SourceUpdate)s into its [`Feed`]
 //! until the feed says stop. [`build`] makes one from its [`Settings`], [`spawn`] runs it under a
-//! supervisor, [`look_up()`] runs it once for the command line.
+//! supervisor, [`look_up()`] runs it once for the command line. What strategies share: [`Naming`] makes candidates of
+//! hosts, [`Poll`] asks again and again, [`watch()`] keeps a stream open, [`trial`] is for tests.
 //!
 //! Invariants: a strategy never dials, never decides, and never takes another one down. What comes from a network is
 //! bounded before it is stored. A look-up that fails is a [`Failed`](metacluster_types::SourceUpdate::Failed) and
@@ -24,13 +25,20 @@ pub mod fixed;
 mod gossip;
 pub mod http;
 pub mod look_up;
+pub mod naming;
+pub mod poll;
 pub mod run;
 pub mod settings;
 pub mod spec;
 pub mod tls;
+pub mod trial;
+pub mod watch;
 
 pub use catalogue::{StrategyInfo, build, set_default, strategies};
 pub use feed::{Feed, Local, Strategy};
-pub use look_up::look_up;
+pub use look_up::{Discovered, look_up};
+pub use naming::{Answer, Gives, Naming};
+pub use poll::{Failure, Pace, Poll};
 pub use run::{Running, spawn};
 pub use settings::{Fault, Settings, Value};
+pub use watch::watch;

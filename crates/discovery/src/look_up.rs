@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metacluster_types::{AgentId, Candidate, ClusterName, NodeName, Place, SourceUpdate, TopologyName};
+use metacluster_types::{AgentId, Candidate, ClusterName, Host, NodeName, Place, SourceUpdate, TopologyName};
 use tokio::{
     sync::{mpsc, watch},
     time::{Duration, Instant, timeout_at},
@@ -13,14 +13,23 @@ use crate::{Feed, Local, Strategy, run::spawn_with};
 /// How many updates may wait to be read.
 const QUEUE: usize = 256;
 
+/// What one look-up found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// The hosts, if the source knows hosts, as it told them.
+    pub hosts: Vec<Host>,
+    /// The candidates, ordered by name.
+    pub candidates: Vec<Candidate>,
+}
+
 /// Runs a strategy until it has answered or failed once, or has listened as long as it must, or the time is up, and gives what
-/// it found, ordered by name. It announces no node.
+/// it found. It announces no node.
 ///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
 /// The line of the strategy's last failure, if it found nothing.
-pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<Vec<Candidate>, String> {
+pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<Discovered, String> {
     let listens = strategy.listens();
     let deadline = Instant::now() + listens.map_or(timeout, |listens| listens.min(timeout));
     let topology = TopologyName::new("discover").map_err(|error| error.to_string())?;
@@ -38,6 +47,7 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
     let running = spawn_with(strategy, feed.alone(), switch);
 
     let mut found: BTreeMap<NodeName, Candidate> = BTreeMap::new();
+    let mut hosts = Vec::new();
     let mut answered = listens.is_some();
     let mut failure = None;
     while let Ok(Some((_, update))) = timeout_at(deadline, reader.recv()).await {
@@ -56,7 +66,7 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
             SourceUpdate::Lost(node) => {
                 found.remove(&node);
             }
-            SourceUpdate::Hosts(_) => {}
+            SourceUpdate::Hosts(told) => hosts = told,
             SourceUpdate::Failed(line) => {
                 failure = Some(line);
                 if listens.is_none() {
@@ -69,10 +79,10 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<V
     running.stop().await;
     drop(local_keeper);
     match failure {
-        Some(line) if found.is_empty() => Err(line),
-        None if !answered && found.is_empty() => {
+        Some(line) if found.is_empty() && hosts.is_empty() => Err(line),
+        None if !answered && found.is_empty() && hosts.is_empty() => {
             Err(format!("no answer within {}", metacluster_types::time::format_duration(timeout)))
         }
-        Some(_) | None => Ok(found.into_values().collect()),
+        Some(_) | None => Ok(Discovered { hosts, candidates: found.into_values().collect() }),
     }
 }

@@ -90,7 +90,7 @@ async fn supervise(strategy: Arc<dyn Strategy>, feed: Feed) {
 }
 
 /// The text that the panic carried, if it carried one.
-fn panic_text(error: tokio::task::JoinError) -> String {
+pub(crate) fn panic_text(error: tokio::task::JoinError) -> String {
     match error.try_into_panic() {
         Ok(panic) => match panic.downcast::<String>() {
             Ok(text) => *text,

@@ -173,7 +173,8 @@ async fn one_look_up_of_this_host_needs_no_agent() {
     let port = port_of(&server);
     let _shop = registered(port, "shop").await;
     let spec: Spec = format!("local-epmd:epmd_port={port}").parse().expect("a spec");
-    let found = look_up(build(&spec.strategy, &spec.settings).expect("valid"), PATIENCE).await.expect("an answer");
+    let found =
+        look_up(build(&spec.strategy, &spec.settings).expect("valid"), PATIENCE).await.expect("an answer").candidates;
     let names: BTreeSet<&str> = found.iter().map(|found| found.node.basename()).collect();
     assert_eq!(names, BTreeSet::from(["shop"]));
     drop(server);

@@ -246,7 +246,7 @@ async fn one_look_up_collects_what_it_hears_and_announces_nothing() {
     let agent = Agent::start(1, &["ours@h"], &settings).opened().await;
     let spec: Spec = format!("gossip:{settings}").parse().expect("a spec");
     let strategy = build(&spec.strategy, &spec.settings).expect("valid settings");
-    let found = look_up(strategy, Duration::from_secs(2)).await.expect("heard");
+    let found = look_up(strategy, Duration::from_secs(2)).await.expect("heard").candidates;
     let found: BTreeSet<String> = found.iter().map(|candidate| candidate.node.to_string()).collect();
     assert_eq!(found, BTreeSet::from(["ours@h".to_owned()]));
     agent.running.stop().await;

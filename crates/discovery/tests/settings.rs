@@ -31,6 +31,8 @@ fn example(kind: Kind) -> Value {
         Kind::Boolean => Value::Boolean(true),
         Kind::Address => "239.1.2.3".into(),
         Kind::Nodes => Value::List(vec!["a@h".into(), "b@h".into()]),
+        Kind::OneOf(words) => words[0].into(),
+        Kind::Table => Value::Table(settings(&[("app", "shop".into())])),
     }
 }
 
@@ -45,7 +47,7 @@ fn every_strategy_is_built_from_its_table() {
             required.insert("nodes".to_owned(), "a@h".into());
         }
         assert_eq!(build(info.name, &required).err(), None, "{}: what is required is enough", info.name);
-        for key in info.keys {
+        for key in info.all_keys() {
             let mut all = required.clone();
             all.insert(key.name.to_owned(), example(key.kind));
             for fault in build(info.name, &all).err().unwrap_or_default() {
@@ -126,7 +128,7 @@ fn a_default_of_the_surroundings_fills_a_gap_only() {
 #[test]
 fn the_reference_has_every_key() {
     let page = reference();
-    let keys = strategies().iter().flat_map(|info| info.keys).chain(COMMON);
+    let keys = strategies().iter().flat_map(|info| info.all_keys()).chain(COMMON.iter().copied());
     for key in keys {
         assert!(page.contains(&format!("| `{}` |", key.name)), "{}", key.name);
     }

@@ -30,12 +30,13 @@ pub use error::StartError;
 pub use events::{Events, Notice};
 pub use metacluster_agent::view::{NodeKind, NodeState, NodeView, ReadinessView, TopologyView, View};
 pub use metacluster_discovery::{
-    Feed, Local, Strategy,
+    Answer, Failure, Feed, Local, Pace, Poll, Strategy,
     feed::Work,
     settings::{self, Settings, Value},
     spec::Spec,
+    trial, watch,
 };
 pub use metacluster_types::{
-    AgentId, Candidate, ClusterName, Cookie, Event, EventKind, NodeName, Pattern, Place, Region, Role, Secret,
-    SourceUpdate, Subject, Tags, TopologyName, Zone,
+    AgentId, Candidate, ClusterName, Cookie, Event, EventKind, Host, HostState, NodeName, Pattern, Place, Region, Role,
+    Secret, SourceUpdate, Subject, Tags, TopologyName, Zone,
 };

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use metacluster_discovery::{
     Settings, Value,
-    catalogue::BASENAME,
     settings::{COMMON, Common},
     spec::Spec,
     strategies,
@@ -170,7 +169,8 @@ fn settings(entry: &mut Entry, strategy: &str, place: &Origin, faults: &mut Vec<
         faults.push(Fault::new(place, format!("there is no strategy `{strategy}`{near}")));
         return;
     };
-    let known: Vec<&str> = info.keys.iter().chain([&BASENAME]).chain(COMMON).map(|key| key.name).collect();
+    let keys = info.all_keys();
+    let known: Vec<&str> = keys.iter().chain(COMMON).map(|key| key.name).collect();
     let mut judged = entry.settings.clone();
     for key in entry.settings.keys().filter(|key| !known.contains(&key.as_str())) {
         judged.remove(key);

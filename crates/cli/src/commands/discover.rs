@@ -1,4 +1,5 @@
-//! `metacluster discover`: asks a strategy once, without an agent, and tells what it found, one candidate a line.
+//! `metacluster discover`: asks a strategy once, without an agent, and tells what it found: one candidate a line, or one
+//! host a line where the source knows hosts and nothing names nodes on them.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use metacluster_agent::{
     discovery::{self, spec::Spec},
     view::VERSION,
 };
-use metacluster_types::Candidate;
+use metacluster_types::{Candidate, Host, HostState};
 use serde::Serialize;
 
 use crate::{
@@ -38,6 +39,7 @@ pub(crate) struct Discover {
 struct Answer<'a> {
     version: u32,
     strategy: &'a str,
+    hosts: &'a [Host],
     candidates: &'a [Candidate],
 }
 
@@ -61,9 +63,19 @@ pub(crate) async fn run(arguments: Discover) -> Outcome {
         .await
         .map_err(|line| Failure::NotSo(format!("{}: {line}", spec.strategy)))?;
     if arguments.json {
-        return output::print_json(&Answer { version: VERSION, strategy: &spec.strategy, candidates: &found });
+        return output::print_json(&Answer {
+            version: VERSION,
+            strategy: &spec.strategy,
+            hosts: &found.hosts,
+            candidates: &found.candidates,
+        });
     }
-    output::print(&found.iter().map(line).collect::<String>())
+    let lines: String = if found.candidates.is_empty() {
+        found.hosts.iter().map(host_line).collect()
+    } else {
+        found.candidates.iter().map(line).collect()
+    };
+    output::print(&lines)
 }
 
 /// `gossip`, `gossip:port=1` and `gossip port=1` are one grammar.
@@ -81,23 +93,56 @@ fn read(arguments: &Discover) -> Result<Spec, String> {
 /// The name, then what else the source knows.
 fn line(candidate: &Candidate) -> String {
     let mut text = output::clean(candidate.node.as_str());
-    let mut add = |key: &str, value: &str| {
-        text.push_str(&format!(" {key}={}", output::clean(value)));
-    };
-    if let Some(zone) = &candidate.host.place.zone {
-        add("zone", zone.as_str());
-    }
-    if let Some(region) = &candidate.host.place.region {
-        add("region", region.as_str());
-    }
-    for role in &candidate.host.roles {
-        add("role", role.as_str());
-    }
-    for (key, value) in &candidate.host.tags {
-        add(&format!("tag.{}", output::clean(key)), value);
-    }
+    add_host(&mut text, &candidate.host);
     text.push('\n');
     text
+}
+
+/// The preferred address, or what else tells the host from others, then what else the source knows.
+fn host_line(host: &Host) -> String {
+    let address = host.addresses.first().map(ToString::to_string);
+    let head = address.or_else(|| host.name.clone()).or_else(|| host.instance.clone());
+    let mut text = output::clean(head.as_deref().unwrap_or("-"));
+    for address in host.addresses.iter().skip(1) {
+        add(&mut text, "address", &address.to_string());
+    }
+    add_host(&mut text, host);
+    text.push('\n');
+    text
+}
+
+fn add(text: &mut String, key: &str, value: &str) {
+    text.push_str(&format!(" {key}={}", output::clean(value)));
+}
+
+fn add_host(text: &mut String, host: &Host) {
+    if let Some(name) = &host.name {
+        add(text, "host", name);
+    }
+    if let Some(port) = host.port {
+        add(text, "port", &port.to_string());
+    }
+    if let Some(instance) = &host.instance {
+        add(text, "instance", instance);
+    }
+    if let Some(zone) = &host.place.zone {
+        add(text, "zone", zone.as_str());
+    }
+    if let Some(region) = &host.place.region {
+        add(text, "region", region.as_str());
+    }
+    match host.state {
+        HostState::Running => {}
+        HostState::Pending => add(text, "state", "pending"),
+        HostState::Terminating => add(text, "state", "terminating"),
+        HostState::Terminated => add(text, "state", "terminated"),
+    }
+    for role in &host.roles {
+        add(text, "role", role.as_str());
+    }
+    for (key, value) in &host.tags {
+        add(text, &format!("tag.{}", output::clean(key)), value);
+    }
 }
 
 #[cfg(test)]
@@ -113,5 +158,16 @@ mod tests {
         candidate.host.place.zone = Some(Zone::new("east").expect("valid"));
         candidate.host.tags.insert("app".to_owned(), "shop".to_owned());
         assert_eq!(line(&candidate), "a@h zone=east tag.app=shop\n");
+    }
+
+    #[test]
+    fn a_host_is_a_line_that_begins_with_its_preferred_address() {
+        let addresses = vec!["10.0.0.4".parse().expect("valid"), "fd00::4".parse().expect("valid")];
+        let mut host = Host { addresses, instance: Some("i-1".to_owned()), ..Host::default() };
+        assert_eq!(host_line(&host), "10.0.0.4 address=fd00::4 instance=i-1\n");
+        host.state = HostState::Terminated;
+        host.addresses.clear();
+        host.name = Some("web1".to_owned());
+        assert_eq!(host_line(&host), "web1 host=web1 instance=i-1 state=terminated\n");
     }
 }

@@ -16,9 +16,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 
-use metacluster_types::Secret;
 use tokio::time::Duration;
 
 use self::{
@@ -127,32 +126,9 @@ pub(crate) fn make(reader: &mut Reader<'_>) -> Box<dyn Strategy> {
     if expire < interval * 3 {
         reader.fault("expire", "is shorter than three times `interval`: one lost heartbeat must not cost a peer");
     }
-    let rules = Rules { key: secret(reader).as_ref().map(SecretKey::derive), interval, expire };
+    let rules =
+        Rules { key: reader.secret_or_file("secret", "secret_file").as_ref().map(SecretKey::derive), interval, expire };
     Box::new(Gossip { rules, address })
-}
-
-/// The secret, from whichever key gives it. The file is read once.
-fn secret(reader: &mut Reader<'_>) -> Option<Secret> {
-    let given = reader.secret("secret");
-    let Some(path) = reader.path("secret_file") else { return given };
-    if reader.is_given("secret") {
-        reader.fault("secret_file", "`secret` is given too: leave one of them out");
-        return given;
-    }
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-            let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-            if bytes.is_empty() {
-                reader.fault("secret_file", &format!("{} is empty", path.display()));
-            }
-            Some(Secret::new(bytes))
-        }
-        Err(error) => {
-            reader.fault("secret_file", &format!("cannot read {}: {error}", path.display()));
-            None
-        }
-    }
 }
 
 impl Strategy for Gossip {

@@ -10,7 +10,7 @@ mod reference;
 use std::{collections::BTreeMap, fmt};
 
 pub use common::{COMMON, Common};
-pub use reader::Reader;
+pub use reader::{Reader, read_secret};
 pub use reference::reference;
 
 /// What was given for each key.
@@ -108,6 +108,10 @@ pub enum Kind {
     Nodes,
     /// One pattern or several, with `*` and `?`.
     Patterns,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A table of texts, each key with one or several, such as `tag = { app = "shop" }` or `tag.app=shop`.
+    Table,
 }
 
 impl Kind {
@@ -125,6 +129,8 @@ impl Kind {
             Self::Texts => "texts",
             Self::Nodes => "nodes",
             Self::Patterns => "patterns",
+            Self::OneOf(_) => "one of several words",
+            Self::Table => "table",
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Reads settings by a table of keys and gathers every fault on the way.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use metacluster_types::{NodeName, Pattern, Secret, time};
 use tokio::time::Duration;
@@ -25,6 +30,7 @@ enum Typed {
     Address(Ipv4Addr),
     Texts(Vec<String>),
     Nodes(Vec<NodeName>),
+    Table(BTreeMap<String, Vec<String>>),
 }
 
 impl<'a> Reader<'a> {
@@ -70,6 +76,12 @@ impl<'a> Reader<'a> {
         self.settings.contains_key(key)
     }
 
+    /// Whether the tables have the key.
+    #[must_use]
+    pub fn has_key(&self, key: &str) -> bool {
+        self.keys.iter().any(|known| known.name == key)
+    }
+
     /// A text.
     pub fn text(&mut self, key: &str) -> Option<String> {
         match self.read(key) {
@@ -82,6 +94,24 @@ impl<'a> Reader<'a> {
     /// A secret's bytes.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
         self.text(key).map(|text| Secret::new(text.as_bytes()))
+    }
+
+    /// A secret that either of two keys gives: itself, or the path of a file that holds it, read once. One line end at
+    /// the file's end is left out.
+    pub fn secret_or_file(&mut self, key: &str, file: &str) -> Option<Secret> {
+        let given = self.secret(key);
+        let Some(path) = self.path(file) else { return given };
+        if self.is_given(key) {
+            self.fault(file, &format!("`{key}` is given too: leave one of them out"));
+            return given;
+        }
+        match read_secret(&path) {
+            Ok(secret) => Some(secret),
+            Err(line) => {
+                self.fault(file, &line);
+                None
+            }
+        }
     }
 
     /// A path.
@@ -139,6 +169,15 @@ impl<'a> Reader<'a> {
         self.texts(key).iter().map(|text| Pattern::new(text)).collect()
     }
 
+    /// A table; empty where the key has no value.
+    pub fn table(&mut self, key: &str) -> BTreeMap<String, Vec<String>> {
+        match self.read(key) {
+            Some(Typed::Table(table)) => table,
+            Some(other) => self.misread(key, &other).unwrap_or_default(),
+            None => BTreeMap::new(),
+        }
+    }
+
     /// Nodes; none where the key has no value.
     pub fn nodes(&mut self, key: &str) -> Vec<NodeName> {
         match self.read(key) {
@@ -184,6 +223,17 @@ impl<'a> Reader<'a> {
         self.fault(key, "a fault of metacluster: the strategy reads this key as another kind than its table says");
         None
     }
+}
+
+/// Reads a file that holds a secret, without the line end at its end.
+///
+/// # Errors
+/// A line that says which file and why. It holds nothing of the secret.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    if bytes.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Secret::new(bytes)) }
 }
 
 fn lower_first(text: &str) -> String {
@@ -242,6 +292,28 @@ fn read_value(kind: Kind, value: &Value) -> Result<Typed, String> {
                 .map_err(|_| format!("`{text}` is no IPv4 address: expected four numbers, such as 10.0.0.1"))
         }
         Kind::Texts | Kind::Patterns => read_texts(value).map(Typed::Texts),
+        Kind::OneOf(words) => match value {
+            Value::Text(text) if words.contains(&text.as_str()) => Ok(Typed::Text(text.clone())),
+            Value::Text(text) => Err(match nearest(text, words.iter().copied()) {
+                Some(word) => format!("`{text}` is none of {}; did you mean `{word}`?", words.join(", ")),
+                None => format!("`{text}` is none of {}", words.join(", ")),
+            }),
+            Value::Integer(_) | Value::Boolean(_) | Value::List(_) | Value::Table(_) => {
+                Err(wrong(&format!("one of {}", words.join(", "))))
+            }
+        },
+        Kind::Table => match value {
+            Value::Table(table) => {
+                let pairs = table.iter().map(|(key, value)| match read_texts(value) {
+                    Ok(texts) => Ok((key.clone(), texts)),
+                    Err(message) => Err(format!("`{key}` {message}")),
+                });
+                pairs.collect::<Result<_, _>>().map(Typed::Table)
+            }
+            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::List(_) => {
+                Err(wrong("a table, such as { app = \"shop\" } in a file or `.app=shop` after the key"))
+            }
+        },
         Kind::Nodes => {
             let nodes: Vec<_> = read_texts(value)?.iter().map(|text| NodeName::new(text)).collect();
             let wrong: Vec<String> =

@@ -1,14 +1,18 @@
 //! The reference of all strategies, rendered from their tables.
 
 use super::{Absent, COMMON, Key, Kind};
-use crate::catalogue::{BASENAME, strategies};
+use crate::{catalogue::strategies, naming};
 
 /// The reference in Markdown: one section a strategy, one row a key.
 #[must_use]
 pub fn reference() -> String {
     let mut page = String::from("## Every topology\n\n");
-    let everywhere: Vec<Key> = COMMON.iter().copied().chain([BASENAME]).collect();
+    let everywhere: Vec<Key> = COMMON.iter().copied().chain([naming::BASENAME]).collect();
     table(&mut page, &everywhere);
+    let sources = strategies().iter().filter(|info| info.gives.hosts()).map(|info| format!("`{}`", info.name));
+    let sources = sources.collect::<Vec<_>>().join(", ");
+    page.push_str(&format!("\n## Every source of hosts\n\nOf the strategies below, {sources}.\n\n"));
+    table(&mut page, naming::HOST_KEYS);
     for info in strategies() {
         page.push_str("\n## `");
         page.push_str(info.name);
@@ -30,6 +34,7 @@ fn table(page: &mut String, keys: &[Key]) {
         };
         let takes = match key.kind {
             Kind::Integer { least, most } => format!("{least} to {most}"),
+            Kind::OneOf(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
             kind @ (Kind::Text
             | Kind::Secret
             | Kind::Path
@@ -38,7 +43,8 @@ fn table(page: &mut String, keys: &[Key]) {
             | Kind::Address
             | Kind::Texts
             | Kind::Nodes
-            | Kind::Patterns) => kind.describe().to_owned(),
+            | Kind::Patterns
+            | Kind::Table) => kind.describe().to_owned(),
         };
         page.push_str(&format!("| `{}` | {takes} | {default} | {} |\n", key.name, key.doc));
     }

@@ -1,0 +1,184 @@
+//! Drives one strategy in a test: starts it, waits for what it says, and keeps the candidates as a reader would.
+//!
+//! For the tests of this crate and of custom strategies. Every wait ends after [`PATIENCE`] at most, with a panic that says
+//! what was waited for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use metacluster_types::{AgentId, Candidate, ClusterName, Host, NodeName, Place, SourceUpdate, TopologyName};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, Instant, timeout_at},
+};
+
+use crate::{Local, Running, Strategy, build, spawn, spec::Spec};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How many updates may wait to be read.
+const QUEUE: usize = 64;
+
+/// A strategy at work.
+#[derive(Debug)]
+pub struct Trial {
+    running: Running,
+    local: watch::Sender<Local>,
+    updates: mpsc::Receiver<(TopologyName, SourceUpdate)>,
+    candidates: BTreeMap<NodeName, Candidate>,
+    hosts: Vec<Host>,
+}
+
+impl Trial {
+    /// Starts the strategy of a spec, such as `dns:query=shop.test,interval=1s`.
+    ///
+    /// # Panics
+    /// When the spec or its settings are wrong.
+    #[must_use]
+    #[track_caller]
+    pub fn of(spec: &str) -> Self {
+        let spec: Spec = spec.parse().unwrap_or_else(|error| panic!("{spec}: {error}"));
+        match build(&spec.strategy, &spec.settings) {
+            Ok(strategy) => Self::start(strategy),
+            Err(faults) => panic!("{faults:?}"),
+        }
+    }
+
+    /// Starts a strategy, with an agent that has no node.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(strategy: Box<dyn Strategy>) -> Self {
+        let name = TopologyName::new("trial").expect("a valid name");
+        let cluster = ClusterName::new("main").expect("a valid name");
+        let local = Local {
+            agent: AgentId(1),
+            cluster,
+            place: Place::default(),
+            nodes: BTreeSet::new(),
+            agents: BTreeSet::new(),
+        };
+        let (sender, updates) = mpsc::channel(QUEUE);
+        let (local, receiver) = watch::channel(local);
+        let running = spawn(name, strategy, receiver, sender);
+        Self { running, local, updates, candidates: BTreeMap::new(), hosts: Vec::new() }
+    }
+
+    /// Changes what the agent is.
+    pub fn set_local(&self, change: impl FnOnce(&mut Local)) {
+        self.local.send_modify(change);
+    }
+
+    /// The next update.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub async fn next(&mut self) -> SourceUpdate {
+        self.next_until(Instant::now() + PATIENCE, "an update").await
+    }
+
+    /// Waits until exactly these nodes are candidates. Failures on the way are passed over.
+    ///
+    /// # Panics
+    /// When that does not come about in time.
+    pub async fn until(&mut self, nodes: &[&str]) {
+        let wanted: BTreeSet<String> = nodes.iter().map(|&node| node.to_owned()).collect();
+        self.until_candidates(&format!("{wanted:?}"), |found| {
+            found.iter().map(|it| it.node.to_string()).collect::<BTreeSet<_>>() == wanted
+        })
+        .await;
+    }
+
+    /// Waits until the candidates of an answer, ordered by name, are such, and gives them.
+    ///
+    /// # Panics
+    /// When that does not come about in time.
+    pub async fn until_candidates(&mut self, what: &str, is_so: impl Fn(&[Candidate]) -> bool) -> Vec<Candidate> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let update = self.next_until(deadline, what).await;
+            let found: Vec<Candidate> = self.candidates.values().cloned().collect();
+            let told = !matches!(update, SourceUpdate::Hosts(_) | SourceUpdate::Failed(_));
+            if told && is_so(&found) {
+                return found;
+            }
+        }
+    }
+
+    /// Waits until the hosts of an answer are such, and gives them.
+    ///
+    /// # Panics
+    /// When that does not come about in time.
+    pub async fn until_hosts(&mut self, what: &str, is_so: impl Fn(&[Host]) -> bool) -> Vec<Host> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let SourceUpdate::Hosts(hosts) = self.next_until(deadline, what).await
+                && is_so(&hosts)
+            {
+                return hosts;
+            }
+        }
+    }
+
+    /// Waits for a failure and gives its line. Answers on the way are passed over, and counted in [`Trial::names`].
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub async fn until_failed(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let SourceUpdate::Failed(line) = self.next_until(deadline, "a failure").await {
+                return line;
+            }
+        }
+    }
+
+    /// The candidates as they stand, ordered.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.candidates.keys().map(ToString::to_string).collect()
+    }
+
+    /// The hosts as they were told last.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The first address of each host that was told last.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.hosts.iter().filter_map(|host| host.addresses.first()).copied().collect()
+    }
+
+    /// Stops the strategy, and returns when nothing of it runs.
+    pub async fn stop(self) {
+        drop(self.updates);
+        self.running.stop().await;
+    }
+
+    async fn next_until(&mut self, deadline: Instant, what: &str) -> SourceUpdate {
+        let update = match timeout_at(deadline, self.updates.recv()).await {
+            Ok(Some((_, update))) => update,
+            Ok(None) => panic!("the strategy is gone; waited for {what}"),
+            Err(_) => panic!("waited {PATIENCE:?} for {what}; there are {:?} and {:?}", self.names(), self.hosts),
+        };
+        match &update {
+            SourceUpdate::Snapshot(candidates) => {
+                self.candidates = candidates.iter().map(|it| (it.node.clone(), it.clone())).collect();
+            }
+            SourceUpdate::Found(candidate) => {
+                self.candidates.insert(candidate.node.clone(), candidate.clone());
+            }
+            SourceUpdate::Lost(node) => {
+                self.candidates.remove(node);
+            }
+            SourceUpdate::Hosts(hosts) => self.hosts.clone_from(hosts),
+            SourceUpdate::Failed(_) => {}
+        }
+        update
+    }
+}
