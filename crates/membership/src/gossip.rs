@@ -108,7 +108,7 @@ impl Membership {
     pub(crate) fn on_gossip(&mut self, now: Instant) {
         self.gossip_set = false;
         self.gossiped_at = now;
-        if self.is_silent() || self.news.is_empty() {
+        if self.is_silent() || (self.news.is_empty() && !self.user.has_rumours()) {
             return;
         }
         let a_round = self.settings.gossip_interval.as_secs_f64() * self.settings.gossip_bytes_per_second as f64;
@@ -122,7 +122,7 @@ impl Membership {
         let mut budget = packets;
         for target in targets {
             for _ in 0..(packets / fanout).max(1) {
-                if budget == 0 || self.news.is_empty() {
+                if budget == 0 || (self.news.is_empty() && !self.user.has_rumours()) {
                     break;
                 }
                 budget -= 1;
@@ -132,7 +132,8 @@ impl Membership {
                 }
             }
         }
-        if !self.news.is_empty() && (!self.members.live().is_empty() || self.members.len() > 0) {
+        let waits = !self.news.is_empty() || self.user.has_rumours();
+        if waits && (!self.members.live().is_empty() || self.members.len() > 0) {
             self.wake_gossip(now);
         }
     }

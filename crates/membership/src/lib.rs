@@ -25,6 +25,7 @@
 //! | `gossip` | news |
 //! | `sync` | joining, comparing and trading whole views |
 //! | `leave` | leaving, and being ended |
+//! | `user` | user events and queries |
 //! | `tell`, `view` | changes in batches, queries |
 //! | `snapshot` | coming back |
 //! | `seal` | keyring, sealed packets, replays |
@@ -53,6 +54,7 @@ mod suspicion;
 mod sync;
 mod tell;
 mod timers;
+mod user;
 mod view;
 
 #[cfg(test)]
@@ -76,14 +78,18 @@ pub use record::{
 };
 pub use seal::{Cipher, Key, KeyId, KeyScope, Keyring, KeyringError, Policy, Sealer};
 pub use settings::Settings;
-pub use snapshot::{Snapshot, SnapshotError, SnapshotMember};
+pub use snapshot::{Heard, Snapshot, SnapshotError, SnapshotMember};
+pub use user::{
+    ANSWER_BYTES_MAX, Ask, Filter, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, Query, QueryId, QueryToken, Reply, TIMEOUT_MAX,
+    UserError, UserEvent, UserSizes,
+};
 pub use view::{Counters, MemberView, Sizes};
 
 use crate::{
     codec::{
         Reader,
-        claim::{claims, describe, put_claim},
-        message::{Message, message, put_message},
+        claim::{Items, describe, items, put_claim},
+        message::{AnswerKind, Message, message, put_message},
         packet::{Header, header, put_header},
     },
     gossip::News,
@@ -95,6 +101,7 @@ use crate::{
     state::{Members, Tombstones},
     sync::Syncing,
     timers::{Timer, Timers},
+    user::User,
 };
 
 /// Who this member is.
@@ -135,6 +142,7 @@ pub struct Membership {
     syncing: Syncing,
     coordinate: Coordinate,
     counter: u64,
+    user: User,
     timers: Timers,
     last_now: Instant,
     /// Members of which something is to be told.
@@ -182,6 +190,7 @@ impl Membership {
             syncing: Syncing::new(now, &settings),
             coordinate: Coordinate::default(),
             counter: 0,
+            user: User::new(now),
             timers: Timers::default(),
             last_now: now,
             changed: BTreeSet::new(),
@@ -240,6 +249,10 @@ impl Membership {
                 Timer::Flush => self.on_flush(),
                 Timer::LeaveEnds => self.on_leave_ends(),
                 Timer::SilenceEnds => self.on_silence_ends(now),
+                Timer::Gap(sender) => self.on_gap(now, sender),
+                Timer::Asked(number) => self.on_asked_due(now, number),
+                Timer::Open(token) => self.on_open_due(now, token),
+                Timer::Forget => self.on_forget(now),
             }
         }
         self.outputs.pop_front()
@@ -333,12 +346,21 @@ impl Membership {
                 break;
             }
         }
-        let retransmits = self.settings.retransmits(self.size());
-        let more = self.news.fill(&mut bytes, self.settings.datagram_bytes_max, retransmits);
+        let (retransmits, bytes_max) = (self.settings.retransmits(self.size()), self.settings.datagram_bytes_max);
+        let more = self.news.fill(&mut bytes, bytes_max, retransmits);
+        if matches!(message, Message::Ping { .. } | Message::Ack { .. }) {
+            self.put_recent_heads(&mut bytes);
+        }
+        // Who is there comes first; events and queries get the room that is left.
+        let more = self.fill_user(&mut bytes, bytes_max, retransmits) || more;
+        self.transmit(to, bytes);
+        more
+    }
+
+    fn transmit(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         self.counters.packets_sent += 1;
         self.counters.bytes_sent += bytes.len() as u64;
         self.outputs.push_back(Output::Transmit { to, bytes });
-        more
     }
 
     fn send_to_member(&mut self, id: AgentId, message: &Message, first: &[Claim]) -> bool {
@@ -346,8 +368,8 @@ impl Membership {
         address.is_some_and(|address| self.send(address, message, first))
     }
 
-    /// Reads header, message and claims; counts what is refused.
-    fn open<'a>(&mut self, bytes: &'a [u8]) -> Option<(Header<'a>, Message, Vec<Claim>)> {
+    /// Reads header, message and items; counts what is refused.
+    fn open<'a>(&mut self, bytes: &'a [u8]) -> Option<(Header<'a>, Message, Items)> {
         let mut reader = Reader::new(bytes);
         let header = match header(&mut reader) {
             Ok(header) => header,
@@ -375,9 +397,9 @@ impl Membership {
             self.counters.stale += 1;
             return None;
         }
-        let body = message(&mut reader).and_then(|message| Ok((message, claims(&mut reader)?)));
+        let body = message(&mut reader).and_then(|message| Ok((message, items(&mut reader)?)));
         match body {
-            Ok((message, claims)) => Some((header, message, claims)),
+            Ok((message, items)) => Some((header, message, items)),
             Err(_) => {
                 self.counters.malformed += 1;
                 None
@@ -390,7 +412,7 @@ impl Membership {
             self.counters.malformed += 1;
             return;
         }
-        let Some((header, message, claims)) = self.open(bytes) else { return };
+        let Some((header, message, Items { claims, user })) = self.open(bytes) else { return };
         if matches!(self.phase, Phase::Left | Phase::Taken) {
             return;
         }
@@ -401,6 +423,7 @@ impl Membership {
         if self.phase == Phase::Silent {
             return;
         }
+        self.apply_user(now, user, sender);
         let epoch = header.epoch;
         match message {
             Message::Ping { sequence, target } => self.on_ping(now, from, (sender, epoch), sequence, target, about_us),
@@ -411,6 +434,14 @@ impl Membership {
             Message::Nack { sequence } => self.on_nack(sender, sequence),
             Message::Gossip => {}
             Message::Want { ids } => self.on_want(from, &ids),
+            Message::Recall { sender, epoch, from: first, to } => self.on_recall(now, from, (sender, epoch, first), to),
+            Message::Answer { number, kind, payload } => {
+                self.on_answer(now, sender, number, kind, payload);
+                if kind != AnswerKind::Came {
+                    self.send(from, &Message::Taken { number }, &[]);
+                }
+            }
+            Message::Taken { number } => self.on_taken(sender, number),
             Message::Probe { .. }
             | Message::Present
             | Message::Join

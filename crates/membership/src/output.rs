@@ -7,6 +7,7 @@ use metacluster_types::AgentId;
 use crate::{
     input::{ExchangeId, StreamToken},
     record::{DownReason, Epoch},
+    user::{Query, QueryId, Reply, UserEvent},
 };
 
 /// Something to do or to say.
@@ -45,6 +46,17 @@ pub enum Output {
     View(Vec<Change>),
     /// Something that a person should know, or that the driver must act on.
     Notice(Notice),
+    /// A user event, in the order of its sender.
+    UserEvent(UserEvent),
+    /// A query came that wants an answer of this member.
+    Query(Query),
+    /// What became of a query of this member's.
+    Replied {
+        /// The query.
+        query: QueryId,
+        /// What became of it.
+        reply: Reply,
+    },
 }
 
 /// A change of the view.

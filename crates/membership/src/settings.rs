@@ -72,6 +72,8 @@ pub struct Settings {
     pub members_max: usize,
     /// How many seeds are kept.
     pub seeds_max: usize,
+    /// How long a user event is kept for members that were away; an older one is nobody's news.
+    pub event_kept: Duration,
 }
 
 /// The worst local health: the multiplier of probe times is at most one more.
@@ -131,6 +133,7 @@ impl Settings {
             pause_threshold: Duration::from_millis(300),
             members_max: 20_000,
             seeds_max: 1024,
+            event_kept: Duration::from_secs(600),
         }
     }
 
@@ -206,6 +209,20 @@ impl Settings {
             + self.sync_interval_max * 2
             + self.stream_timeout * 2
             + self.spread(members)
+    }
+
+    /// How long a gap among a sender's user events is waited for: what gossip needs twice over, and some tries to have
+    /// sent again what is missing.
+    #[must_use]
+    pub fn event_gap(&self, members: usize) -> Duration {
+        self.spread(members) * 2 + self.gossip_interval * 10
+    }
+
+    /// The time in which the user events of a few dozen senders come to every member that is there, when no packet is
+    /// lost: gossip, then some probes that tell of what gossip missed, then the wait for what is before it.
+    #[must_use]
+    pub fn event_bound(&self, members: usize) -> Duration {
+        self.spread(members) + self.probe_interval(members) * 8 + self.event_gap(members)
     }
 
     /// Values that a machine can work with: nothing is zero that divides or paces.

@@ -4,8 +4,10 @@
 //! each of their addresses is a seed beside those of discovery. It brings nobody back by itself.
 //!
 //! ```text
-//! snapshot = "MCSN" version:u8=1 id:u128 epoch:varint count:u32 member* check:8   (of SHA-256 over what is before it)
+//! snapshot = "MCSN" version:u8=2 id:u128 epoch:varint count:u32 member* count:u32 heard* check:8
+//!                                                             (of SHA-256 over what is before it; version 1 lacks heard)
 //! member   = id:u128 epoch:varint incarnation:varint version:varint standing:u8 address
+//! heard    = id:u128 epoch:varint next:varint
 //! ```
 
 use std::net::SocketAddr;
@@ -35,6 +37,19 @@ pub struct Snapshot {
     pub epoch: Epoch,
     /// Every other member, and those that ended lately.
     pub members: Vec<SnapshotMember>,
+    /// What was delivered of their user events, so that the next boot delivers none of it again.
+    pub heard: Vec<Heard>,
+}
+
+/// What was delivered of a sender's user events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The sender.
+    pub id: AgentId,
+    /// Its boot.
+    pub epoch: Epoch,
+    /// The next event that is to be delivered.
+    pub next: u32,
 }
 
 /// A member in a snapshot.
@@ -58,7 +73,7 @@ pub enum SnapshotError {
     #[error("the file is no snapshot of members")]
     NotASnapshot,
     /// Of a later version of the program.
-    #[error("the snapshot has version {0}; this program reads version 1")]
+    #[error("the snapshot has version {0}; this program reads up to version 2")]
     Incompatible(u8),
     /// The check at its end does not fit: it was cut short, or changed.
     #[error("the snapshot is damaged")]
@@ -82,7 +97,7 @@ impl Snapshot {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.push(1);
+        out.push(2);
         out.put_id(self.id);
         out.put_varint(self.epoch.0);
         let members = &self.members[..self.members.len().min(MEMBERS_MAX)];
@@ -98,6 +113,13 @@ impl Snapshot {
             });
             put_address(&mut out, member.address);
         }
+        let heard = &self.heard[..self.heard.len().min(MEMBERS_MAX)];
+        out.extend_from_slice(&u32::try_from(heard.len()).unwrap_or_default().to_be_bytes());
+        for heard in heard {
+            out.put_id(heard.id);
+            out.put_varint(heard.epoch.0);
+            out.put_varint(heard.next.into());
+        }
         let check = Sha256::digest(&out);
         out.extend_from_slice(&check[..8]);
         out
@@ -109,20 +131,20 @@ impl Snapshot {
     /// When they are no snapshot, or a damaged one.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::NotASnapshot)?;
-        match rest.first() {
-            Some(1) => {}
+        let version = match rest.first() {
+            Some(&version @ 1..=2) => version,
             Some(&version) => return Err(SnapshotError::Incompatible(version)),
             None => return Err(SnapshotError::Damaged),
-        }
+        };
         let (content, check) = bytes.split_last_chunk::<8>().ok_or(SnapshotError::Damaged)?;
         if Sha256::digest(content)[..8] != check[..] {
             return Err(SnapshotError::Damaged);
         }
-        read(content.get(5..).unwrap_or_default()).map_err(|_| SnapshotError::Damaged)
+        read(content.get(5..).unwrap_or_default(), version).map_err(|_| SnapshotError::Damaged)
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+fn read(bytes: &[u8], version: u8) -> Result<Snapshot, DecodeError> {
     let mut reader = Reader::new(bytes);
     let (id, epoch) = (reader.id()?, Epoch(reader.varint()?));
     let count = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
@@ -142,8 +164,18 @@ fn read(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
         };
         members.push(SnapshotMember { id, stamp, standing, address: address(&mut reader)? });
     }
+    let mut heard = Vec::new();
+    if version > 1 {
+        let count = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
+        if count > MEMBERS_MAX {
+            return Err(DecodeError::TooLong("heard"));
+        }
+        for _ in 0..count {
+            heard.push(Heard { id: reader.id()?, epoch: Epoch(reader.varint()?), next: reader.varint32()? });
+        }
+    }
     reader.end()?;
-    Ok(Snapshot { id, epoch, members })
+    Ok(Snapshot { id, epoch, members, heard })
 }
 
 impl Membership {
@@ -156,10 +188,11 @@ impl Membership {
             standing: member.standing(),
             address: member.described.address,
         });
-        Snapshot { id: self.me, epoch: self.stamp.epoch, members: members.collect() }
+        Snapshot { id: self.me, epoch: self.stamp.epoch, members: members.collect(), heard: self.heard() }
     }
 
-    /// Takes in what was kept: boots that had ended stay ended. The addresses are for the driver to hand in as seeds.
+    /// Takes in what was kept: boots that had ended stay ended, and user events that were delivered are not delivered
+    /// again. The addresses are for the driver to hand in as seeds.
     pub fn restore(&mut self, now: Instant, snapshot: &Snapshot) {
         let now = self.arrive(now);
         for member in snapshot.members.iter().filter(|member| member.standing == Standing::Left) {
@@ -167,6 +200,7 @@ impl Membership {
                 self.tombstones.set(member.id, member.stamp, true, now + self.settings.tombstone_kept);
             }
         }
+        self.restore_heard(now, &snapshot.heard);
     }
 }
 
@@ -183,7 +217,8 @@ mod tests {
             address: "10.0.0.4:45893".parse().expect("an address"),
         };
         let members = vec![member(2, Standing::Alive), member(3, Standing::Failed), member(4, Standing::Left)];
-        Snapshot { id: AgentId(1), epoch: Epoch(1_700_000_000), members }
+        let heard = vec![Heard { id: AgentId(2), epoch: Epoch(7), next: 300 }];
+        Snapshot { id: AgentId(1), epoch: Epoch(1_700_000_000), members, heard }
     }
 
     #[test]
@@ -192,6 +227,20 @@ mod tests {
         assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot.clone()));
         assert_eq!(snapshot.addresses().count(), 2);
         assert_eq!(snapshot.next_epoch(Epoch(5)), Epoch(1_700_000_001));
+    }
+
+    /// The bytes of version 1, which programs before this one wrote.
+    #[test]
+    fn a_snapshot_of_version_1_is_read() {
+        let mut old = MAGIC.to_vec();
+        old.push(1);
+        old.put_id(AgentId(1));
+        old.put_varint(7);
+        old.extend_from_slice(&[0; 4]);
+        let check = Sha256::digest(&old);
+        old.extend_from_slice(&check[..8]);
+        let read = Snapshot { id: AgentId(1), epoch: Epoch(7), members: Vec::new(), heard: Vec::new() };
+        assert_eq!(Snapshot::decode(&old), Ok(read));
     }
 
     #[test]

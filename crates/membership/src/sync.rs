@@ -17,12 +17,14 @@ use rand::RngExt;
 use crate::{
     ExchangeId, Membership, Output, Settings, StreamToken,
     codec::{
-        claim::put_claim,
+        claim::{Items, put_claim},
         message::{BUCKETS, Message, Summary},
+        user::{Head, UserItem},
     },
     record::Claim,
     state::{bucket, contribution},
     timers::Timer,
+    user::QueryToken,
 };
 
 /// So many streams are open at once; a probe or an exchange that finds none left goes without.
@@ -45,6 +47,7 @@ pub(crate) enum Purpose {
     Join { seed: SocketAddr },
     Sync,
     Trade,
+    Answer { token: QueryToken },
 }
 
 #[derive(Clone, Debug)]
@@ -158,7 +161,7 @@ impl Membership {
         }
     }
 
-    fn is_young(&self, now: Instant) -> bool {
+    pub(crate) fn is_young(&self, now: Instant) -> bool {
         now.since(self.syncing.born_at) < YOUNG
     }
 
@@ -224,6 +227,9 @@ impl Membership {
         self.syncing.exchanges.insert(exchange, Exchange { to, purpose, ends_at });
         let mut bytes = self.begin(message);
         claims.iter().for_each(|claim| put_claim(&mut bytes, claim));
+        if matches!(message, Message::Join | Message::Sync { .. } | Message::Trade { .. }) {
+            self.put_wants(&mut bytes);
+        }
         self.counters.stream_bytes_sent += bytes.len() as u64;
         self.push(Output::Request { exchange, to, bytes });
     }
@@ -232,26 +238,40 @@ impl Membership {
         let reply = if bytes.len() > self.settings.stream_bytes_max || self.is_silent() {
             None
         } else {
-            self.open(bytes).and_then(|(header, message, claims)| {
+            self.open(bytes).and_then(|(header, message, Items { claims, user })| {
                 let sender = header.sender;
                 let wants_all = matches!(message, Message::Join);
                 self.apply_all(now, claims, sender, None);
+                let heads = heads(&user);
+                self.apply_user(now, user, sender);
                 match message {
                     Message::Probe { target } => (target == self.me).then(|| {
                         let own = self.own_claim(false);
-                        self.answer(&Message::Present, [own])
+                        self.compose(&Message::Present, [own])
                     }),
                     Message::Join | Message::Trade { .. } => {
                         let wants = if let Message::Trade { wants } = message { wants } else { Vec::new() };
-                        Some(self.answer_records(wants_all, &wants))
+                        let mut bytes = self.answer_records(wants_all, &wants);
+                        self.put_lacking(&mut bytes, &heads);
+                        Some(bytes)
                     }
-                    Message::Sync { digests } => Some(self.answer_differing(&digests)),
+                    Message::Sync { digests } => {
+                        let mut bytes = self.answer_differing(&digests);
+                        self.put_lacking(&mut bytes, &heads);
+                        Some(bytes)
+                    }
+                    Message::Answer { number, kind, payload } => {
+                        self.on_answer(now, sender, number, kind, payload);
+                        Some(self.compose(&Message::Taken { number }, []))
+                    }
                     Message::Ping { .. }
                     | Message::Ack { .. }
                     | Message::PingRequest { .. }
                     | Message::Nack { .. }
                     | Message::Gossip
                     | Message::Want { .. }
+                    | Message::Recall { .. }
+                    | Message::Taken { .. }
                     | Message::Present
                     | Message::Differing { .. }
                     | Message::Records => {
@@ -270,7 +290,7 @@ impl Membership {
         }
     }
 
-    fn answer(&mut self, message: &Message, claims: impl IntoIterator<Item = Claim>) -> Vec<u8> {
+    fn compose(&mut self, message: &Message, claims: impl IntoIterator<Item = Claim>) -> Vec<u8> {
         let mut bytes = self.begin(message);
         for claim in claims {
             put_claim(&mut bytes, &claim);
@@ -313,7 +333,7 @@ impl Membership {
         let parts = own.iter().zip(theirs).enumerate().filter(|(_, (own, theirs))| own != theirs);
         let buckets = parts.fold(0_u64, |buckets, (place, _)| buckets | (1 << place));
         let summaries = self.summaries(buckets);
-        self.answer(&Message::Differing { buckets, summaries }, [])
+        self.compose(&Message::Differing { buckets, summaries }, [])
     }
 
     pub(crate) fn on_stream_reply(&mut self, now: Instant, exchange: ExchangeId, bytes: &[u8]) {
@@ -322,15 +342,17 @@ impl Membership {
         if self.is_silent() || bytes.len() > self.settings.stream_bytes_max {
             return;
         }
-        let Some((header, message, claims)) = self.open(bytes) else {
+        let Some((header, message, Items { claims, user })) = self.open(bytes) else {
             return self.exchange_failed(now, done.purpose);
         };
         let sender = header.sender;
         let many = self.members.len();
         let news = self.apply_all(now, claims, sender, None);
+        self.apply_user(now, user, sender);
         match (done.purpose, message) {
             (Purpose::Probe { sequence }, Message::Present) => self.on_present(sender, sequence),
             (Purpose::Join { seed }, Message::Records) => {
+                self.no_longer_fresh();
                 self.on_joined(now, seed);
                 // All that was there is new to one that had nothing; it need not look for more.
                 self.synced(now, if many == 0 { MUCH_NEWS } else { news }, false);
@@ -339,7 +361,11 @@ impl Membership {
                 self.trade(now, done.to, buckets, &summaries);
             }
             (Purpose::Trade, Message::Records) => self.synced(now, news, false),
-            (Purpose::Probe { .. } | Purpose::Join { .. } | Purpose::Sync | Purpose::Trade, _) => {
+            (Purpose::Answer { .. }, Message::Taken { number }) => self.on_taken(sender, number),
+            (
+                Purpose::Probe { .. } | Purpose::Join { .. } | Purpose::Sync | Purpose::Trade | Purpose::Answer { .. },
+                _,
+            ) => {
                 self.counters.malformed += 1;
                 self.exchange_failed(now, done.purpose);
             }
@@ -386,7 +412,8 @@ impl Membership {
     fn exchange_failed(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
             Purpose::Sync | Purpose::Trade => self.synced(now, 0, false),
-            Purpose::Probe { .. } | Purpose::Join { .. } => {}
+            // The answer's own timer tries once more.
+            Purpose::Probe { .. } | Purpose::Join { .. } | Purpose::Answer { .. } => {}
         }
     }
 
@@ -468,4 +495,13 @@ impl Membership {
         }
         self.set_seeds(now);
     }
+}
+
+/// The last events that a peer says it has.
+fn heads(items: &[UserItem]) -> Vec<Head> {
+    let head = |item: &UserItem| match item {
+        UserItem::Head(head) => Some(*head),
+        UserItem::Event(_) | UserItem::Query(_) => None,
+    };
+    items.iter().filter_map(head).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use metacluster_types::{AgentId, Instant};
 
-use crate::input::ExchangeId;
+use crate::{input::ExchangeId, user::QueryToken};
 
 /// What a wake-up is for. A late one is harmless, and one that was taken back never comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,14 @@ pub(crate) enum Timer {
     LeaveEnds,
     /// A silence ends.
     SilenceEnds,
+    /// An event of this sender is missing.
+    Gap(AgentId),
+    /// A query of this member's goes on, or ends.
+    Asked(u32),
+    /// An answer was not taken yet, or a query has ended that was not answered.
+    Open(QueryToken),
+    /// Events and queries have been kept long enough.
+    Forget,
 }
 
 /// Timers by the time at which they are due.

@@ -9,6 +9,7 @@ use crate::{
     codec::claim::description,
     record::{Commitment, Description, DownReason, Ending, Epoch, Stamp, Standing, age},
     state::{Life, Member},
+    user::UserSizes,
 };
 
 /// A member, as people and programs see it.
@@ -72,6 +73,22 @@ pub struct Counters {
     pub syncs: u64,
     /// How often this process stood still.
     pub pauses: u64,
+    /// User events of this member.
+    pub events_sent: u64,
+    /// User events of others that were delivered.
+    pub events_delivered: u64,
+    /// User events that never came, or came too late for their order.
+    pub events_skipped: u64,
+    /// How often user events were asked for once more.
+    pub recalls: u64,
+    /// Queries of this member.
+    pub queries_sent: u64,
+    /// Queries that were for this member.
+    pub queries_received: u64,
+    /// Answers that came after the end of their query, or to none.
+    pub answers_late: u64,
+    /// Events, queries and answers beyond what one member may have, of strangers, or too old.
+    pub user_refused: u64,
 }
 
 /// How much is kept, for the checks of the simulation and for metrics.
@@ -91,6 +108,8 @@ pub struct Sizes {
     pub seeds: usize,
     /// Timers.
     pub timers: usize,
+    /// Events and queries.
+    pub user: UserSizes,
 }
 
 impl Membership {
@@ -188,6 +207,7 @@ impl Membership {
             exchanges: self.syncing.exchanges(),
             seeds: self.syncing.seeds(),
             timers: self.timers.len(),
+            user: self.user.sizes(),
         }
     }
 }

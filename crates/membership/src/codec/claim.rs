@@ -5,14 +5,17 @@
 //!               roles:u8 text8*  tags:u8 (key:text8 value:text8)*  state:bytes16
 //! address     = 4 v4:4 port:u16 | 6 v6:16 port:u16
 //! kind        = 0 alive | 1 suspect count:u8 accuser:u128* | 2 failed accuser:u128 | 3 left proof:16
-//!             | 4 ended reporter:u128 ; 0x80 is set when a description follows
+//!             | 4 ended reporter:u128 ; 0x80 is set when a description follows ; 5 to 7 are no claims (`user`)
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
 
-use metacluster_types::{Place, Region, Role, Tags, Zone};
+use metacluster_types::{AgentId, Place, Region, Role, Tags, Zone};
 
-use super::{Reader, Writer};
+use super::{
+    Reader, Writer,
+    user::{EVENT, HEAD, QUERY, UserItem, begin, user_item},
+};
 use crate::{
     error::{DecodeError, DescriptionError},
     record::{
@@ -186,11 +189,13 @@ pub(crate) fn put_claim(out: &mut Vec<u8>, claim: &Claim) {
     }
 }
 
-/// Reads one claim.
-pub(crate) fn claim(reader: &mut Reader<'_>) -> Result<Claim, DecodeError> {
-    let subject = reader.id()?;
-    let (stamp, version) = stamp(reader)?;
-    let kind = reader.u8()?;
+/// Reads what follows the kind of a claim.
+fn claim(
+    reader: &mut Reader<'_>,
+    subject: AgentId,
+    (stamp, version): (Stamp, Version),
+    kind: u8,
+) -> Result<Claim, DecodeError> {
     let claimed = match kind & !DESCRIBED {
         0 => ClaimKind::Alive,
         1 => {
@@ -213,11 +218,23 @@ pub(crate) fn claim(reader: &mut Reader<'_>) -> Result<Claim, DecodeError> {
     Ok(Claim { subject, stamp, version, kind: claimed, described })
 }
 
-/// Reads claims until the end.
-pub(crate) fn claims(reader: &mut Reader<'_>) -> Result<Vec<Claim>, DecodeError> {
-    let mut claims = Vec::new();
+/// What follows a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Items {
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) user: Vec<UserItem>,
+}
+
+/// Reads claims, user events, queries and heads until the end.
+pub(crate) fn items(reader: &mut Reader<'_>) -> Result<Items, DecodeError> {
+    let mut items = Items::default();
     while !reader.is_empty() {
-        claims.push(claim(reader)?);
+        let (id, numbers, kind) = begin(reader)?;
+        if matches!(kind, EVENT | QUERY | HEAD) {
+            items.user.push(user_item(reader, id, numbers, kind)?);
+        } else {
+            items.claims.push(claim(reader, id, numbers, kind)?);
+        }
     }
-    Ok(claims)
+    Ok(items)
 }

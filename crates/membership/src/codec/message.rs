@@ -7,12 +7,14 @@
 //! 3 nack     sequence:varint
 //! 4 gossip
 //! 5 want     count:u16 id:u128*
+//! 6 recall   sender:u128 epoch:varint from:varint to:varint           (user events, once more)
 //! 8 probe    target:u128        9 present              10 join
 //! 11 sync    hash:u64 ×64      12 differing  buckets:u64 count:u32 (id:u128 stamp rank:u8)*
 //! 13 trade   count:u32 id:u128*                        14 records
+//! 16 answer  number:varint kind:u8 payload:bytes16     17 taken  number:varint
 //! ```
-//! Claims follow until the end. 8 and above go over streams, odd replies to even: probe, present; sync, differing; trade, records;
-//! join, records.
+//! Items follow until the end. 8 and above go over streams: probe is replied to by present; sync by differing; trade and
+//! join by records; answer by taken. Answer and taken go in packets too.
 
 use std::net::SocketAddr;
 
@@ -25,7 +27,8 @@ use super::{
 use crate::{
     coordinate::Coordinate,
     error::DecodeError,
-    record::{Stamp, Version},
+    record::{Epoch, Stamp, Version},
+    user::ANSWER_BYTES_MAX,
 };
 
 /// Digests are kept for so many parts of the space of ids.
@@ -51,6 +54,7 @@ pub(crate) enum Message {
     Nack { sequence: u32 },
     Gossip,
     Want { ids: Vec<AgentId> },
+    Recall { sender: AgentId, epoch: Epoch, from: u32, to: u32 },
     Probe { target: AgentId },
     Present,
     Join,
@@ -58,6 +62,19 @@ pub(crate) enum Message {
     Differing { buckets: u64, summaries: Vec<Summary> },
     Trade { wants: Vec<AgentId> },
     Records,
+    Answer { number: u32, kind: AnswerKind, payload: Vec<u8> },
+    Taken { number: u32 },
+}
+
+/// What a member has to say to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerKind {
+    /// It came.
+    Came,
+    /// This is the answer.
+    Answer,
+    /// There will be none.
+    Nothing,
 }
 
 pub(crate) fn put_message(out: &mut Vec<u8>, message: &Message) {
@@ -120,6 +137,27 @@ pub(crate) fn put_message(out: &mut Vec<u8>, message: &Message) {
             wants.iter().for_each(|&id| out.put_id(id));
         }
         Message::Records => out.push(14),
+        Message::Recall { sender, epoch, from, to } => {
+            out.push(6);
+            out.put_id(*sender);
+            out.put_varint(epoch.0);
+            out.put_varint((*from).into());
+            out.put_varint((*to).into());
+        }
+        Message::Answer { number, kind, payload } => {
+            out.push(16);
+            out.put_varint((*number).into());
+            out.push(match kind {
+                AnswerKind::Came => 0,
+                AnswerKind::Answer => 1,
+                AnswerKind::Nothing => 2,
+            });
+            out.put_bytes16(payload);
+        }
+        Message::Taken { number } => {
+            out.push(17);
+            out.put_varint((*number).into());
+        }
     }
 }
 
@@ -191,6 +229,27 @@ pub(crate) fn message(reader: &mut Reader<'_>) -> Result<Message, DecodeError> {
             Message::Trade { wants: ids(reader, count)? }
         }
         14 => Message::Records,
+        6 => Message::Recall {
+            sender: reader.id()?,
+            epoch: Epoch(reader.varint()?),
+            from: reader.varint32()?,
+            to: reader.varint32()?,
+        },
+        16 => {
+            let number = reader.varint32()?;
+            let kind = match reader.u8()? {
+                0 => AnswerKind::Came,
+                1 => AnswerKind::Answer,
+                2 => AnswerKind::Nothing,
+                _ => return Err(DecodeError::Invalid("kind of answer")),
+            };
+            let payload = reader.bytes16()?;
+            if payload.len() > ANSWER_BYTES_MAX {
+                return Err(DecodeError::TooLong("answer"));
+            }
+            Message::Answer { number, kind, payload: payload.to_vec() }
+        }
+        17 => Message::Taken { number: reader.varint32()? },
         _ => return Err(DecodeError::Invalid("kind of message")),
     })
 }

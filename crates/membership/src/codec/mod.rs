@@ -3,7 +3,8 @@
 //! ```text
 //! packet    = header body
 //! header    = version:u8=1 flags:u8 cluster:text8 sender:u128 epoch:varint counter:varint [key:u32 if sealed]
-//! body      = message claim*                                  (the sealed part; a tag of 16 bytes follows)
+//! body      = message item*                                   (the sealed part; a tag of 16 bytes follows)
+//! item      = claim | event | query | head                    (the last three: `user`)
 //! claim     = subject:u128 epoch:varint incarnation:varint version:varint kind:u8 … [description:bytes16]
 //! text8     = length:u8 utf-8        bytes16 = length:u16 bytes        integers are big-endian, varints are LEB128
 //! ```
@@ -11,6 +12,7 @@
 pub(crate) mod claim;
 pub(crate) mod message;
 pub(crate) mod packet;
+pub(crate) mod user;
 
 #[cfg(test)]
 mod tests;

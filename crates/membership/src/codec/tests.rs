@@ -1,6 +1,6 @@
 //! Golden bytes, round trips, and hostile input.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use metacluster_types::{AgentId, Place, Role, Tags, Zone};
 use rand::{RngExt, SeedableRng};
@@ -8,12 +8,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     Reader, Writer,
-    claim::{claims, describe, description, put_claim},
-    message::{BUCKETS, Message, Summary, message, put_message},
+    claim::{Items, describe, description, items, put_claim},
+    message::{AnswerKind, BUCKETS, Message, Summary, message, put_message},
     packet::{Header, header, put_header},
+    user::{EventItem, Head, QueryItem, UserItem, put_event, put_head, put_query},
 };
 use crate::{
-    Coordinate,
+    Coordinate, Filter, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, TIMEOUT_MAX,
     error::{DecodeError, DescriptionError},
     record::{Claim, ClaimKind, Commitment, Description, Ending, Epoch, Incarnation, LeaveProof, Stamp, Version},
 };
@@ -66,7 +67,47 @@ fn messages() -> Vec<Message> {
         },
         Message::Trade { wants: vec![target, AgentId(6)] },
         Message::Records,
+        Message::Recall { sender: target, epoch: Epoch(300), from: 1, to: 200 },
+        Message::Answer { number: 300, kind: AnswerKind::Came, payload: Vec::new() },
+        Message::Answer { number: u32::MAX, kind: AnswerKind::Answer, payload: b"yes".to_vec() },
+        Message::Answer { number: 0, kind: AnswerKind::Nothing, payload: Vec::new() },
+        Message::Taken { number: 300 },
     ]
+}
+
+fn claims(reader: &mut Reader<'_>) -> Result<Vec<Claim>, DecodeError> {
+    items(reader).map(|items| items.claims)
+}
+
+fn event() -> EventItem {
+    EventItem {
+        sender: AgentId(3),
+        epoch: Epoch(300),
+        sequence: 7,
+        age: Duration::from_millis(1500),
+        recent: 6,
+        name: "deploy".to_owned(),
+        payload: b"v1".to_vec(),
+    }
+}
+
+fn query() -> QueryItem {
+    let filter = Filter {
+        ids: BTreeSet::from([AgentId(8)]),
+        names: BTreeSet::from(["web-1".to_owned()]),
+        roles: BTreeSet::from([Role::new("web").expect("a role")]),
+        tags: Tags::from([("app".to_owned(), "shop".to_owned())]),
+    };
+    QueryItem {
+        asker: AgentId(3),
+        epoch: Epoch(300),
+        number: 7,
+        acks: true,
+        left: Duration::from_millis(300),
+        name: "load".to_owned(),
+        payload: Vec::new(),
+        filter,
+    }
 }
 
 /// The bytes of version 1, which never change.
@@ -115,6 +156,78 @@ fn a_claim_has_the_bytes_of_version_1() {
         )
     );
     assert_eq!(claims(&mut Reader::new(&out)), Ok(vec![claim]));
+}
+
+#[test]
+fn a_user_event_and_a_query_have_the_bytes_of_version_1() {
+    let mut out = Vec::new();
+    put_event(&mut out, &event());
+    let subject = "00000000000000000000000000000003";
+    assert_eq!(hex(&out), [subject, "ac02", "02", "07", "05", "06", "066465706c6f79", "00027631"].concat());
+    let mut out = Vec::new();
+    put_query(&mut out, &query());
+    let filter =
+        ["04", "0000000000000000000000000000000008", "01057765622d31", "0203776562", "03036170700473686f70"].concat();
+    assert_eq!(hex(&out), [subject, "ac02", "00", "07", "06", "01", "ac02", "046c6f6164", "0000", &filter].concat());
+    let mut out = Vec::new();
+    put_head(&mut out, Head { sender: AgentId(3), epoch: Epoch(300), sequence: 7 });
+    assert_eq!(hex(&out), [subject, "ac02", "00", "07", "07"].concat());
+}
+
+#[test]
+fn items_of_every_kind_survive_their_bytes_in_any_order() {
+    let head = Head { sender: AgentId(3), epoch: Epoch(300), sequence: 7 };
+    let claim =
+        Claim { subject: AgentId(1), stamp: stamp(), version: Version(9), kind: ClaimKind::Alive, described: None };
+    let mut out = Vec::new();
+    put_head(&mut out, head);
+    put_event(&mut out, &event());
+    put_claim(&mut out, &claim);
+    put_query(&mut out, &query());
+    // An age goes up to the next second, so that nothing grows younger on its way.
+    let aged = EventItem { age: Duration::from_secs(2), ..event() };
+    let user = vec![UserItem::Head(head), UserItem::Event(aged), UserItem::Query(query())];
+    assert_eq!(items(&mut Reader::new(&out)), Ok(Items { claims: vec![claim], user }));
+}
+
+#[test]
+fn an_event_or_a_query_beyond_its_limits_is_refused() {
+    for (name, payload) in [("x".repeat(65), 0), (String::new(), 0), ("a\nb".to_owned(), 0), ("x".to_owned(), 513)] {
+        let mut out = Vec::new();
+        put_event(&mut out, &EventItem { name: name.clone(), payload: vec![0; payload], ..event() });
+        assert!(items(&mut Reader::new(&out)).is_err(), "{name:?} {payload}");
+    }
+    let names = (0..17).map(|number| number.to_string()).collect();
+    for filter in [
+        Filter { names, ..Filter::default() },
+        Filter { names: BTreeSet::from(["x".repeat(250)]), ..Filter::default() },
+    ] {
+        let mut out = Vec::new();
+        put_query(&mut out, &QueryItem { filter, ..query() });
+        assert_eq!(items(&mut Reader::new(&out)), Err(DecodeError::TooLong("filter")));
+    }
+}
+
+#[test]
+fn the_largest_event_and_query_fit_into_the_smallest_packet() {
+    let (name, payload) = ("x".repeat(NAME_BYTES_MAX), vec![0; PAYLOAD_BYTES_MAX]);
+    let (epoch, sequence) = (Epoch(1 << 48), u32::MAX);
+    let mut out = Vec::new();
+    let cluster = "c".repeat(255);
+    let head = Header { cluster: &cluster, sender: AgentId(1), epoch, counter: u64::MAX, key: Some(1) };
+    put_header(&mut out, &head);
+    put_message(&mut out, &Message::Gossip);
+    let begin = out.len();
+    let age = Duration::from_secs(1 << 20);
+    put_event(&mut out, &EventItem { name: name.clone(), payload: payload.clone(), epoch, sequence, age, ..event() });
+    assert!(out.len() <= 1200, "{}", out.len());
+    out.truncate(begin);
+    // Parts whose bytes come to the most that a filter may have.
+    let tags = Tags::from([("k".repeat(118), "v".repeat(118))]);
+    let filter = Filter { tags, ..Filter::default() };
+    put_query(&mut out, &QueryItem { name, payload, epoch, number: u32::MAX, filter, left: TIMEOUT_MAX, ..query() });
+    assert!(out.len() <= 1200, "{}", out.len());
+    assert!(items(&mut Reader::new(&out[begin..])).is_ok());
 }
 
 #[test]
@@ -184,7 +297,7 @@ fn a_count_makes_no_room_for_what_is_not_there() {
 fn read(bytes: &[u8]) {
     let mut reader = Reader::new(bytes);
     if header(&mut reader).is_ok() && message(&mut reader).is_ok() {
-        drop(claims(&mut reader));
+        drop(items(&mut reader));
     }
     drop(description(bytes));
 }
@@ -204,6 +317,8 @@ fn hostile_bytes_are_read_or_refused() {
             let claim = Claim { subject: AgentId(1), stamp: stamp(), version: Version(9), kind, described };
             put_claim(&mut out, &claim);
         }
+        put_event(&mut out, &event());
+        put_query(&mut out, &query());
         packets.push(out);
     }
     for packet in &packets {

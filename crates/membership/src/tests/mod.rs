@@ -3,6 +3,7 @@
 mod ending;
 mod joining;
 mod judging;
+mod talking;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +14,8 @@ use std::{
 use metacluster_types::{AgentId, ClusterName, Instant, Place, Tags};
 
 use crate::{
-    ChangeKind, Description, Epoch, Identity, Input, LeaveProof, Membership, Notice, Output, Settings, Standing,
-    StreamToken,
+    ChangeKind, Description, Epoch, Identity, Input, LeaveProof, Membership, Notice, Output, Query, QueryId, Reply,
+    Settings, Standing, StreamToken,
 };
 
 /// A packet takes so long.
@@ -29,6 +30,12 @@ struct Agent {
     /// Batches that told of somebody down.
     batches: usize,
     notices: Vec<Notice>,
+    /// User events that were delivered, by sender, number and name.
+    events: Vec<(AgentId, u32, String)>,
+    queries: Vec<Query>,
+    replies: Vec<(QueryId, Reply)>,
+    /// Answers every query with its payload.
+    echoes: bool,
 }
 
 /// Agents on a network without loss. Streams are carried too.
@@ -99,7 +106,18 @@ impl Cluster {
     }
 
     fn add(&mut self, machine: Membership, address: SocketAddr) -> usize {
-        self.agents.push(Agent { machine, address, runs: true, told: Vec::new(), batches: 0, notices: Vec::new() });
+        self.agents.push(Agent {
+            machine,
+            address,
+            runs: true,
+            told: Vec::new(),
+            batches: 0,
+            notices: Vec::new(),
+            events: Vec::new(),
+            queries: Vec::new(),
+            replies: Vec::new(),
+            echoes: false,
+        });
         self.agents.len() - 1
     }
 
@@ -139,6 +157,17 @@ impl Cluster {
                     self.agents[number].told.extend(changes.iter().map(|change| (change.id, change.kind)));
                 }
                 Output::Notice(notice) => self.agents[number].notices.push(notice),
+                Output::UserEvent(event) => {
+                    self.agents[number].events.push((event.sender, event.sequence, event.name));
+                }
+                Output::Query(query) => {
+                    let agent = &mut self.agents[number];
+                    if agent.echoes {
+                        agent.machine.answer(self.now, query.token, &query.payload).expect("it is open");
+                    }
+                    agent.queries.push(query);
+                }
+                Output::Replied { query, reply } => self.agents[number].replies.push((query, reply)),
             }
         }
     }

@@ -50,6 +50,7 @@ impl World<'_> {
             Fault::Slow(host, lag) => self.host(host).lag = lag,
             Fault::Jump(host) => {
                 self.host(host).ahead += Duration::from_secs(3600);
+                self.talk.jumped(self.queue.now());
                 self.host(host).wake_at = None;
                 if !self.host(host).paused {
                     return self.drain(host);
@@ -62,6 +63,9 @@ impl World<'_> {
                 }
             }
             Fault::Lie => self.lie(),
+            Fault::Say(host) => return self.say(host).map(drop),
+            Fault::Ask(host) => return self.ask(host).map(drop),
+            Fault::Flood => self.flood(),
             Fault::Update(host) => {
                 let revision = self.rng.random_range(1..1000);
                 let description = self.description(host, revision);

@@ -56,6 +56,55 @@ pub enum Violation {
         /// The bound.
         max: usize,
     },
+    /// A user event came after a later one of its sender, or a second time.
+    #[error("event {sequence} of {sender}, boot {epoch:?}, came after event {last} of boot {last_epoch:?}")]
+    EventOutOfOrder {
+        /// Whose.
+        sender: AgentId,
+        /// Of which boot.
+        epoch: Epoch,
+        /// Which.
+        sequence: u32,
+        /// The boot of the one before.
+        last_epoch: Epoch,
+        /// The one before.
+        last: u32,
+    },
+    /// A user event that nobody sent.
+    #[error("event {sequence} of {sender}, boot {epoch:?}, was never sent")]
+    EventFromNowhere {
+        /// Whose.
+        sender: AgentId,
+        /// Of which boot.
+        epoch: Epoch,
+        /// Which.
+        sequence: u32,
+    },
+    /// User events that neither came nor are counted as skipped.
+    #[error("{observer} lacks {missing} user events, such as {sequence} of {sender}, and counts {skipped} as skipped")]
+    EventsLost {
+        /// Who lacks them.
+        observer: AgentId,
+        /// How many.
+        missing: u64,
+        /// How many it counts.
+        skipped: u64,
+        /// One of them: whose.
+        sender: AgentId,
+        /// Which.
+        sequence: u32,
+    },
+    /// A member answered a query twice, or after its end, or the query ended twice or not in time.
+    #[error("a query: {0}")]
+    Query(&'static str),
+    /// A query in a calm world was not answered by all.
+    #[error("{answers} of {members} answered a query")]
+    QueryUnanswered {
+        /// So many did.
+        answers: usize,
+        /// So many should.
+        members: usize,
+    },
     /// It has something to do now, but said that it had nothing.
     #[error("drained, yet due at {0:?}")]
     Livelock(Instant),
@@ -234,7 +283,8 @@ impl Checker {
     /// # Errors
     /// When that is too much.
     pub fn sizes(&self, sizes: Sizes, settings: &Settings, ids: usize) -> Result<(), Violation> {
-        let timers = 16 + 2 * sizes.probes + sizes.exchanges + 4 * ids;
+        let user = sizes.user;
+        let timers = 16 + 2 * sizes.probes + sizes.exchanges + 5 * ids + user.queries + user.answers;
         for (what, kept, max) in [
             ("members", sizes.members, ids.min(settings.members_max)),
             ("tombstones", sizes.tombstones, ids),
@@ -243,6 +293,11 @@ impl Checker {
             ("streams", sizes.exchanges, 64),
             ("seeds", sizes.seeds, settings.seeds_max),
             ("timers", sizes.timers, timers),
+            ("user events", user.events, 2048),
+            ("senders of user events", user.senders, ids),
+            ("rumours", user.rumours, 512),
+            ("queries", user.queries, 2048 + 32),
+            ("queries and answers under way", user.answers, 512),
         ] {
             if kept > max {
                 return Err(Violation::Memory { what, kept, max });

@@ -27,6 +27,9 @@ pub(crate) enum Fault {
     Heal(Vec<(HostId, HostId)>),
     Lie,
     Update(HostId),
+    Say(HostId),
+    Ask(HostId),
+    Flood,
 }
 
 /// Every step of every fault, in no order.
@@ -96,6 +99,15 @@ pub(crate) fn draw(scenario: &Scenario, rng: &mut ChaCha8Rng) -> Vec<(Instant, F
     }
     for _ in 0..plan.updates {
         steps.push((span(rng).0, Fault::Update(host(rng))));
+    }
+    for _ in 0..plan.events {
+        steps.push((span(rng).0, Fault::Say(host(rng))));
+    }
+    for _ in 0..plan.queries {
+        steps.push((span(rng).0, Fault::Ask(host(rng))));
+    }
+    for _ in 0..plan.floods {
+        steps.push((span(rng).0, Fault::Flood));
     }
     steps
 }

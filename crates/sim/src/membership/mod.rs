@@ -5,6 +5,7 @@ mod checks;
 mod faults;
 pub mod figures;
 mod scenario;
+mod talk;
 mod world;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use metacluster_types::Instant;
 
 pub use checks::{Checker, Violation};
 pub use scenario::{FaultPlan, Scenario};
+pub use talk::Talk;
 pub use world::DownSeen;
 
 use world::World;
@@ -101,7 +103,41 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Failure> {
         let violation = Violation::NotConverged { wrong, after, bound, observer, member, held };
         return Err(fail(world.queue.now(), None, violation));
     }
+    talk(&mut world, scenario, &fail)?;
     Ok(Report { events: world.events, converged_after: after, bound })
+}
+
+/// Everyone says something and asks something: all must hear it, and answer. What was said during the faults must have
+/// come, or be counted as skipped.
+fn talk(
+    world: &mut World<'_>,
+    scenario: &Scenario,
+    fail: &impl Fn(Instant, Option<u32>, Violation) -> Failure,
+) -> Result<(), Failure> {
+    let run_for = |world: &mut World<'_>, time: Duration| {
+        let until = world.queue.now() + time;
+        while let Some(event) = world.queue.pop_until(until) {
+            let at = world.queue.now();
+            world.handle(event).map_err(|(host, violation)| fail(at, Some(host.0), violation))?;
+        }
+        Ok(())
+    };
+    let begin = world.queue.now();
+    world.all_talk().map_err(|(host, violation)| fail(begin, Some(host.0), violation))?;
+    let bound = scenario.settings.event_bound(scenario.hosts as usize);
+    run_for(world, bound)?;
+    if let Some(violation) = world.unheard(begin) {
+        return Err(fail(world.queue.now(), None, violation));
+    }
+    let mut waited = Duration::ZERO;
+    while let Some(violation) = world.lost() {
+        if waited > scenario.settings.sync_interval * 3 {
+            return Err(fail(world.queue.now(), None, violation));
+        }
+        waited += Duration::from_secs(1);
+        run_for(world, Duration::from_secs(1))?;
+    }
+    Ok(())
 }
 
 /// Seeds that once broke a rule, and the scenario in which they did. All of them hold now.

@@ -37,6 +37,12 @@ pub struct FaultPlan {
     pub lies: usize,
     /// Hosts whose description changes.
     pub updates: usize,
+    /// User events.
+    pub events: usize,
+    /// Queries.
+    pub queries: usize,
+    /// Bursts of user events and queries that a member of ill will makes up.
+    pub floods: usize,
 }
 
 /// A world.
@@ -99,9 +105,12 @@ impl Scenario {
             zone_cuts: some(2),
             lies: some(40),
             updates: some(6),
+            events: 0,
+            queries: 0,
+            floods: 0,
         };
         let loss = [0, 0, 50, 200][some(3)];
-        Self {
+        let mut scenario = Self {
             name: "random",
             hosts: u32::try_from(hosts).unwrap_or(3),
             start_within: Duration::from_secs(2),
@@ -115,7 +124,37 @@ impl Scenario {
             },
             duplicates_per_mille: [0, 50][some(1)],
             faults,
-        }
+        };
+        scenario.faults.events = some(60);
+        scenario.faults.queries = some(10);
+        scenario.faults.floods = some(2);
+        scenario
+    }
+
+    /// Everyone talks all the time, while packets are lost, come twice, and hosts are cut off, stand still and restart.
+    #[must_use]
+    pub fn talkative() -> Self {
+        let faults = FaultPlan {
+            within: Duration::from_secs(90),
+            restarts: 3,
+            pauses: 3,
+            isolations: 2,
+            zone_cuts: 1,
+            one_way_cuts: 3,
+            events: 200,
+            queries: 30,
+            ..FaultPlan::default()
+        };
+        let network = NetworkRules { loss_per_mille: 50, ..NetworkRules::default() };
+        Self { name: "talkative", network, faults, duplicates_per_mille: 50, seeds: 3, ..Self::sound(10) }
+    }
+
+    /// A member of ill will makes events and queries up as fast as it can, in its own name and in others'.
+    #[must_use]
+    pub fn flooded() -> Self {
+        let faults =
+            FaultPlan { within: Duration::from_secs(60), floods: 30, events: 40, queries: 10, ..FaultPlan::default() };
+        Self { name: "flooded", faults, ..Self::sound(8) }
     }
 
     /// Zones that are cut off from one another, again and again.

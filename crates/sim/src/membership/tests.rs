@@ -1,9 +1,12 @@
 //! Scenarios and seeds, and for each checker something that it catches.
 
-use metacluster_membership::{Change, ChangeKind, DownReason, Epoch, Settings, Sizes, Stamp, craft};
+use metacluster_membership::{
+    Change, ChangeKind, DownReason, Epoch, Reply, Settings, Sizes, Stamp, UserEvent, UserSizes, craft,
+};
 use metacluster_types::AgentId;
 
 use super::*;
+use crate::network::HostId;
 
 fn holds(scenario: &Scenario, seeds: std::ops::Range<u64>) {
     for seed in seeds {
@@ -47,6 +50,16 @@ fn random_worlds_converge() {
             panic!("{failure}");
         }
     }
+}
+
+#[test]
+fn everyone_is_heard_through_loss_cuts_and_restarts() {
+    holds(&Scenario::talkative(), 0..8);
+}
+
+#[test]
+fn a_flood_of_made_up_events_and_queries_does_no_lasting_harm() {
+    holds(&Scenario::flooded(), 0..6);
 }
 
 #[test]
@@ -170,6 +183,7 @@ fn the_checker_of_livelock_bites() {
 #[test]
 fn the_checker_of_memory_bites() {
     let (checker, settings) = (checker(), Settings::lan());
+    let user = UserSizes::default();
     let sound = Sizes { members: 9, timers: 20, ..Sizes::default() };
     checker.sizes(sound, &settings, 10).expect("within bounds");
     for swollen in [
@@ -180,6 +194,11 @@ fn the_checker_of_memory_bites() {
         Sizes { exchanges: 65, ..sound },
         Sizes { seeds: 2000, ..sound },
         Sizes { timers: 1000, ..sound },
+        Sizes { user: UserSizes { events: 2049, ..user }, ..sound },
+        Sizes { user: UserSizes { senders: 11, ..user }, ..sound },
+        Sizes { user: UserSizes { rumours: 513, ..user }, ..sound },
+        Sizes { user: UserSizes { queries: 2081, ..user }, ..sound },
+        Sizes { user: UserSizes { answers: 513, ..user }, ..sound },
     ] {
         assert!(matches!(checker.sizes(swollen, &settings, 10), Err(Violation::Memory { .. })), "{swollen:?}");
     }
@@ -195,4 +214,59 @@ fn the_requirement_of_liveness_bites() {
         world.handle(event).unwrap_or_else(|(_, violation)| panic!("{violation}"));
     }
     assert_eq!(world.wrong().0, 6);
+}
+
+fn event(sequence: u32, epoch: u64) -> UserEvent {
+    UserEvent { sender: PEER, epoch: Epoch(epoch), sequence, name: "x".to_owned(), payload: Vec::new() }
+}
+
+#[test]
+fn the_checker_of_the_order_of_events_bites() {
+    let mut talk = Talk::default();
+    for (epoch, sequence) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
+        talk.sent(NOW, PEER, Epoch(epoch), sequence);
+    }
+    let mut deliver = |sequence, epoch| talk.delivered(AgentId(1), &event(sequence, epoch));
+    assert_eq!(deliver(2, 1), Ok(()));
+    assert!(matches!(deliver(2, 1), Err(Violation::EventOutOfOrder { sequence: 2, last: 2, .. })), "twice");
+    assert!(matches!(deliver(1, 1), Err(Violation::EventOutOfOrder { sequence: 1, .. })), "too late");
+    assert_eq!(deliver(1, 2), Ok(()), "a later boot begins anew");
+    assert!(matches!(deliver(3, 1), Err(Violation::EventOutOfOrder { sequence: 3, .. })), "an earlier boot");
+    assert!(matches!(deliver(9, 2), Err(Violation::EventFromNowhere { sequence: 9, .. })));
+}
+
+#[test]
+fn the_checker_of_lost_events_bites() {
+    let scenario = Scenario::sound(3);
+    let mut world = World::new(&scenario, 1);
+    while let Some(event) = world.queue.pop_until(Instant::from_origin(Duration::from_secs(20))) {
+        world.handle(event).unwrap_or_else(|(_, violation)| panic!("{violation}"));
+    }
+    let begin = world.queue.now();
+    let (_, host, machine) = world.running().next().expect("one runs");
+    let (id, epoch) = (host.id, machine.stamp().epoch);
+    assert_eq!((world.unheard(begin), world.lost()), (None, None));
+    world.talk.sent(begin, id, epoch, 1);
+    assert!(matches!(world.unheard(begin), Some(Violation::EventsLost { sequence: 1, .. })));
+    assert!(matches!(world.lost(), Some(Violation::EventsLost { missing: 1, skipped: 0, .. })));
+}
+
+#[test]
+fn the_checker_of_queries_bites() {
+    let scenario = Scenario::sound(3);
+    let mut world = World::new(&scenario, 1);
+    while let Some(event) = world.queue.pop_until(Instant::from_origin(Duration::from_secs(20))) {
+        world.handle(event).unwrap_or_else(|(_, violation)| panic!("{violation}"));
+    }
+    let begin = world.queue.now();
+    let asked = world.ask(HostId(0)).unwrap_or_else(|(_, violation)| panic!("{violation}"));
+    let (id, boot, query) = asked.expect("it runs");
+    // Nobody else has had the time to answer.
+    assert_eq!(world.unheard(begin), Some(Violation::QueryUnanswered { answers: 1, members: 3 }));
+    let answer = |from| Reply::Answer { from, payload: Vec::new() };
+    let mut told = |reply: &Reply| world.talk.replied(begin, (id, boot), query, reply);
+    assert_eq!(told(&answer(PEER)), Ok(()));
+    assert_eq!(told(&Reply::Declined(PEER)), Err(Violation::Query("a member answered twice")));
+    assert_eq!(told(&Reply::Ends { silent: Vec::new() }), Ok(()));
+    assert_eq!(told(&answer(AgentId(3))), Err(Violation::Query("something was told after its end")));
 }

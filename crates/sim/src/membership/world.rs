@@ -18,6 +18,7 @@ use super::{
     checks::{Checker, Violation},
     faults::{self, Fault},
     scenario::Scenario,
+    talk::Talk,
 };
 use crate::{
     network::{HostId, Network},
@@ -88,6 +89,7 @@ pub(crate) struct World<'a> {
     pub(crate) quiet: bool,
     pub(crate) events: u64,
     pub(crate) downs: Vec<DownSeen>,
+    pub(super) talk: Talk,
     /// Seeds that are given instead of those of the scenario.
     pub(crate) seeds: Option<Vec<SocketAddr>>,
 }
@@ -125,6 +127,7 @@ impl<'a> World<'a> {
             quiet: false,
             events: 0,
             downs: Vec::new(),
+            talk: Talk::default(),
             seeds: None,
             rng,
         };
@@ -209,6 +212,7 @@ impl<'a> World<'a> {
             machine.restore(clock, snapshot);
             seeds.extend(snapshot.addresses());
         }
+        self.talk.booted(now, id);
         self.host(host).machine = Some((machine, Checker::new(id)));
         self.handle_input(host, Input::Seeds(seeds))
     }
@@ -386,6 +390,15 @@ impl<'a> World<'a> {
             }
             Output::View(changes) => self.changes(now, host, &changes)?,
             Output::Notice(notice) => self.notice(host, &notice),
+            Output::UserEvent(event) => {
+                let receiver = self.host(host).id;
+                self.talk.delivered(receiver, &event).map_err(|violation| (host, violation))?;
+            }
+            Output::Query(query) => self.answer(host, &query),
+            Output::Replied { query, reply } => {
+                let asker = (self.host(host).id, self.host(host).boot);
+                self.talk.replied(now, asker, query, &reply).map_err(|violation| (host, violation))?;
+            }
         }
         Ok(())
     }
