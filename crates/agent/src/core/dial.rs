@@ -1,4 +1,4 @@
-//! Carries out what formation asks of the network: a dial, a drop, a check of a peer's host.
+//! Carries out what formation asks of the local nodes: a dial, a drop.
 //!
 //! A dial is two steps. First the agent itself asks the peer's epmd, which takes a second at most; only when the node is
 //! registered there does the local BEAM dial, since a BEAM that dials a silent host is stuck for its whole
@@ -14,10 +14,9 @@ use metacluster_erl::{
 };
 use metacluster_formation::{DialError, DropHow};
 use metacluster_types::NodeName;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::lookup_host, time::timeout};
+
+use super::{check::Memory, part};
 
 /// How long the epmd of a peer may take: short, so that a healed cable is found soon.
 const PROBE: Duration = Duration::from_secs(1);
@@ -38,10 +37,27 @@ enum Probe {
     Silent(String),
 }
 
+/// A dial that is to be made.
+pub(crate) struct Dial {
+    pub(crate) ours: Node,
+    pub(crate) local: NodeName,
+    pub(crate) peer: NodeName,
+    pub(crate) epmd_port: u16,
+    /// The local node parted from the peer, which may not know that yet.
+    pub(crate) parted: bool,
+}
+
 /// Has a local node dial a peer.
-pub(crate) async fn dial(ours: &Node, local: &NodeName, peer: &NodeName, epmd_port: u16) -> Result<(), DialError> {
-    match probe(peer, epmd_port).await {
-        Probe::Registered(_) | Probe::NoEpmd => {}
+pub(crate) async fn dial(dial: &Dial, memory: &Memory) -> Result<(), DialError> {
+    let Dial { ours, local, peer, epmd_port, parted } = dial;
+    match probe(peer, *epmd_port).await {
+        Probe::Registered(address) => {
+            memory.remember(peer, address);
+            if *parted {
+                part::clear(ours, local, peer, address).await;
+            }
+        }
+        Probe::NoEpmd => {}
         Probe::Unknown => {
             return Err(DialError::Unreachable(format!(
                 "no node `{}` is registered on {}",
@@ -65,20 +81,9 @@ pub(crate) async fn dial(ours: &Node, local: &NodeName, peer: &NodeName, epmd_po
 
 /// Removes a peer from a local node's mesh.
 pub(crate) async fn remove(ours: &Node, local: &NodeName, peer: &NodeName, how: DropHow) -> Result<(), CallError> {
-    let (module, function, arguments) = match how {
-        DropHow::LeaveMesh => ("global", "disconnect", vec![]),
-        DropHow::Disconnect => ("erlang", "disconnect_node", vec![atom(peer.as_str())]),
-    };
-    ours.rpc(local, module, function, arguments, CONNECT).await.map(drop)
-}
-
-/// Whether anything of a peer answers: its epmd knows it, or its distribution port takes a connection.
-pub(crate) async fn alive(peer: &NodeName, epmd_port: u16) -> bool {
-    match probe(peer, epmd_port).await {
-        Probe::Registered(address) => matches!(timeout(PROBE, TcpStream::connect(address)).await, Ok(Ok(_))),
-        // The host answers. Without an epmd nothing more can be learned, and in doubt a node lives.
-        Probe::NoEpmd => true,
-        Probe::Unknown | Probe::Silent(_) => false,
+    match how {
+        DropHow::LeaveMesh => ours.rpc(local, "global", "disconnect", vec![], CONNECT).await.map(drop),
+        DropHow::Disconnect => part::part(ours, local, peer).await,
     }
 }
 

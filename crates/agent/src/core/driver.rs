@@ -21,8 +21,9 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
+    check::{self, Memory, Witness},
     clock::Clock,
-    dial,
+    dial::{self, Dial},
     locals::LocalEvent,
     picture::{Change, Picture},
     show::{self, Shown},
@@ -33,6 +34,8 @@ use crate::{events::EventLog, view::View};
 pub(crate) const QUEUE: usize = 1_024;
 /// Changes within this time are shown as one.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
+/// Pairs of which it is remembered that they were parted. What is beyond is dialled like any other.
+const PARTED_MAX: usize = 100_000;
 /// How long a leave may take.
 const LEAVE: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,7 @@ pub(crate) enum Command {
 enum Outcome {
     Dialled { local: NodeName, peer: NodeName, outcome: Result<(), DialError> },
     Dropped { local: NodeName, peer: NodeName, error: Option<String> },
-    Checked { peer: NodeName, alive: bool },
+    Checked { peer: NodeName, alive: Option<bool> },
 }
 
 /// A local node that holds our connection.
@@ -91,6 +94,9 @@ pub(crate) struct Driver {
 pub(crate) struct Tasks {
     locals: BTreeMap<NodeName, Held>,
     running: JoinSet<Outcome>,
+    /// Local nodes and the peers that they were made to drop and have not been linked to since.
+    parted: BTreeSet<(NodeName, NodeName)>,
+    memory: Memory,
     stale: bool,
     warned_unready: bool,
 }
@@ -180,6 +186,7 @@ impl Driver {
             LocalEvent::Gone { node, reason } => {
                 info!("{node} is gone: {reason}");
                 self.tasks.locals.remove(&node);
+                self.tasks.parted.retain(|(local, _)| *local != node);
                 let changes = self.picture.local_gone(self.clock.now(), &node, &reason);
                 self.publish(changes);
                 self.input(Input::LocalGone { node });
@@ -196,6 +203,7 @@ impl Driver {
     fn link_up(&mut self, local: &NodeName, peer: &NodeName) {
         let Some(held) = self.tasks.locals.get_mut(local) else { return };
         if held.links.insert(peer.clone()) {
+            self.tasks.parted.remove(&(local.clone(), peer.clone()));
             let changes = self.picture.link_up(local, peer);
             self.publish(changes);
             self.input(Input::LinkUp { local: local.clone(), peer: peer.clone() });
@@ -257,7 +265,9 @@ impl Driver {
                 }
                 self.input(Input::Dropped { local, peer });
             }
-            Ok(Outcome::Checked { peer, alive }) => self.input(Input::PeerChecked { peer, alive }),
+            Ok(Outcome::Checked { peer, alive: Some(alive) }) => self.input(Input::PeerChecked { peer, alive }),
+            // Formation gives a check up by itself when no outcome comes.
+            Ok(Outcome::Checked { peer, alive: None }) => debug!("nothing can be learned of the host of {peer}"),
             // Formation gives a dial up by itself when no outcome comes.
             Err(error) => warn!("a task of the agent failed: {error}"),
         }
@@ -270,13 +280,7 @@ impl Driver {
             match output {
                 Output::Dial { local, peer } => self.dial(local, peer),
                 Output::Drop { local, peer, how } => self.remove(local, peer, how),
-                Output::Check { peer } => {
-                    let port = self.epmd_port;
-                    self.tasks.running.spawn(async move {
-                        let alive = dial::alive(&peer, port).await;
-                        Outcome::Checked { peer, alive }
-                    });
-                }
+                Output::Check { peer } => self.check(peer),
                 Output::Note(note) => tell(&note),
                 Output::CandidateFound { topology, candidate } => {
                     self.shown.topology_changed(&topology);
@@ -313,10 +317,22 @@ impl Driver {
         let Some(held) = self.tasks.locals.get(&local) else {
             return self.input(Input::Dialled { local, peer, outcome: Err(DialError::LocalUnavailable) });
         };
-        let (ours, port) = (held.ours.clone(), self.epmd_port);
+        let parted = self.tasks.parted.contains(&(local.clone(), peer.clone()));
+        let dial = Dial { ours: held.ours.clone(), local, peer, epmd_port: self.epmd_port, parted };
+        let memory = self.tasks.memory.clone();
         self.tasks.running.spawn(async move {
-            let outcome = dial::dial(&ours, &local, &peer, port).await;
-            Outcome::Dialled { local, peer, outcome }
+            let outcome = dial::dial(&dial, &memory).await;
+            Outcome::Dialled { local: dial.local, peer: dial.peer, outcome }
+        });
+    }
+
+    fn check(&mut self, peer: NodeName) {
+        let held = self.tasks.locals.iter().find(|(_, held)| held.links.contains(&peer));
+        let witness = held.map(|(local, held)| Witness { ours: held.ours.clone(), local: local.clone() });
+        let (port, memory) = (self.epmd_port, self.tasks.memory.clone());
+        self.tasks.running.spawn(async move {
+            let alive = check::alive(&peer, port, &memory, witness).await;
+            Outcome::Checked { peer, alive }
         });
     }
 
@@ -325,6 +341,9 @@ impl Driver {
         debug!("{local} drops {peer}");
         let Some(held) = self.tasks.locals.get(&local) else { return self.input(Input::Dropped { local, peer }) };
         let ours = held.ours.clone();
+        if how == DropHow::Disconnect && self.tasks.parted.len() < PARTED_MAX {
+            self.tasks.parted.insert((local.clone(), peer.clone()));
+        }
         self.tasks.running.spawn(async move {
             let error = dial::remove(&ours, &local, &peer, how).await.err().map(|error| error.to_string());
             Outcome::Dropped { local, peer, error }

@@ -5,6 +5,7 @@
 //! strategies and local nodes → driver → event log and view → API, handlers, BEAM subscribers.
 
 mod beam;
+mod check;
 mod clock;
 mod dial;
 mod driver;
@@ -12,6 +13,7 @@ mod epmd;
 mod identity;
 mod locals;
 mod ours;
+mod part;
 mod picture;
 mod register;
 mod show;
