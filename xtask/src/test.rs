@@ -17,8 +17,16 @@ use metacluster_testbed::{RUN_VARIABLE, TestRun, Tool, eventually_value, remove_
 use crate::{process::cargo, setup};
 
 /// What the tests need.
-const NEEDED: [Tool; 7] =
-    [Tool::Erl, Tool::Elixir, Tool::ErlangCrypto, Tool::Namespaces, Tool::Nftables, Tool::Kmock, Tool::Moto];
+const NEEDED: [Tool; 8] = [
+    Tool::Erl,
+    Tool::Elixir,
+    Tool::ErlangCrypto,
+    Tool::Namespaces,
+    Tool::Nftables,
+    Tool::Kmock,
+    Tool::Moto,
+    Tool::RabbitMq,
+];
 
 /// How long processes may take to end after the last test.
 const END_WITHIN: Duration = Duration::from_secs(5);

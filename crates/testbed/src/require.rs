@@ -1,7 +1,7 @@
 //! What a test needs of the machine. What is missing makes the test fail where `CI=true`, and is listed as skipped,
 //! with the way to get it, elsewhere.
 
-use std::{env, thread};
+use std::{env, path::Path, thread};
 
 use crate::{Python, TestRun, command::succeed};
 
@@ -20,6 +20,8 @@ pub enum Tool {
     Nftables,
     /// HashiCorp's `serf`.
     Serf,
+    /// RabbitMQ's server.
+    RabbitMq,
     /// A simulator of the Kubernetes API.
     Kmock,
     /// A simulator of AWS.
@@ -28,13 +30,14 @@ pub enum Tool {
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Erl,
         Self::Elixir,
         Self::ErlangCrypto,
         Self::Namespaces,
         Self::Nftables,
         Self::Serf,
+        Self::RabbitMq,
         Self::Kmock,
         Self::Moto,
     ];
@@ -57,6 +60,7 @@ impl Tool {
             }
             Self::Nftables => nix::unistd::geteuid().is_root() && succeed("nft", &["--version"]),
             Self::Serf => on_path("serf"),
+            Self::RabbitMq => Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").is_file(),
             Self::Kmock | Self::Moto => self.python().is_some_and(Python::is_there),
         }
     }
@@ -73,6 +77,7 @@ impl Tool {
             }
             Self::Nftables => "nft is missing (Debian: apt-get install nftables; then run as root)",
             Self::Serf => "serf is missing (Debian: apt-get install serf)",
+            Self::RabbitMq => "RabbitMQ is missing (Debian: apt-get install rabbitmq-server)",
             Self::Kmock => {
                 "kmock is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
             }
@@ -92,6 +97,7 @@ impl Tool {
             Self::Namespaces => "iproute2",
             Self::Nftables => "nftables",
             Self::Serf => "serf",
+            Self::RabbitMq => "rabbitmq-server",
             Self::Kmock | Self::Moto => "python3-venv",
         }
     }
@@ -102,7 +108,13 @@ impl Tool {
         match self {
             Self::Kmock => Some(Python::new("kmock", "kmock==0.8")),
             Self::Moto => Some(Python::new("moto", "moto[ec2,server]==5.2.5")),
-            Self::Erl | Self::Elixir | Self::ErlangCrypto | Self::Namespaces | Self::Nftables | Self::Serf => None,
+            Self::Erl
+            | Self::Elixir
+            | Self::ErlangCrypto
+            | Self::Namespaces
+            | Self::Nftables
+            | Self::Serf
+            | Self::RabbitMq => None,
         }
     }
 }

@@ -5,5 +5,6 @@ mod beam;
 mod bounds;
 mod command_line;
 mod daemon;
+mod rabbitmq;
 mod requests;
 mod servers;
