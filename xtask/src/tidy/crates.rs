@@ -6,14 +6,21 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 /// The table of ARCHITECTURE.md: a crate and those of ours that it may use.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("metacluster-types", &[]),
     ("metacluster-erl-wire", &["metacluster-types"]),
+    ("metacluster-federation", &["metacluster-types", "metacluster-erl-wire"]),
     ("metacluster-formation", &["metacluster-types"]),
     ("metacluster-membership", &["metacluster-types"]),
     (
         "metacluster-sim",
-        &["metacluster-types", "metacluster-erl-wire", "metacluster-formation", "metacluster-membership"],
+        &[
+            "metacluster-types",
+            "metacluster-erl-wire",
+            "metacluster-federation",
+            "metacluster-formation",
+            "metacluster-membership",
+        ],
     ),
     ("metacluster-erl", &["metacluster-types", "metacluster-erl-wire"]),
     ("metacluster-discovery", &["metacluster-types", "metacluster-erl-wire", "metacluster-erl"]),
@@ -22,6 +29,7 @@ const EDGES: [(&str, &[&str]); 12] = [
         &[
             "metacluster-types",
             "metacluster-erl-wire",
+            "metacluster-federation",
             "metacluster-formation",
             "metacluster-erl",
             "metacluster-discovery",
@@ -32,6 +40,7 @@ const EDGES: [(&str, &[&str]); 12] = [
         &[
             "metacluster-types",
             "metacluster-erl-wire",
+            "metacluster-federation",
             "metacluster-formation",
             "metacluster-erl",
             "metacluster-discovery",
@@ -47,8 +56,14 @@ const EDGES: [(&str, &[&str]); 12] = [
 const FOR_TESTS: [&str; 2] = ["metacluster-testbed", "metacluster-sim"];
 
 /// Crates without clock, socket, thread or async.
-const PURE: [&str; 5] =
-    ["metacluster-types", "metacluster-erl-wire", "metacluster-formation", "metacluster-membership", "metacluster-sim"];
+const PURE: [&str; 6] = [
+    "metacluster-types",
+    "metacluster-erl-wire",
+    "metacluster-federation",
+    "metacluster-formation",
+    "metacluster-membership",
+    "metacluster-sim",
+];
 
 /// What a pure crate may not reach, however far away.
 const IMPURE: [&str; 12] = [

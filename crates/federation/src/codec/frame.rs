@@ -1,0 +1,139 @@
+//! Frames: cut from the stream, and large messages put together again, within bounds.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::CodecError;
+use crate::lanes::LANES;
+
+/// The bytes before the body.
+pub(crate) const HEAD_BYTES: usize = 6;
+/// A larger message is written in parts of this size.
+pub(crate) const CHUNK_BYTES: usize = 32 << 10;
+/// The longest body of a frame.
+pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
+/// How many of the largest messages may be under way in parts at once.
+const HELD_FACTOR: usize = 2;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Hello = 1,
+    Ping = 2,
+    Pong = 3,
+    Signal = 4,
+    Part = 5,
+    LastPart = 6,
+    Digest = 7,
+    Differing = 8,
+    Group = 9,
+    InStep = 10,
+    Join = 11,
+    Leave = 12,
+    Bye = 13,
+}
+
+impl Kind {
+    fn read(byte: u8) -> Result<Self, CodecError> {
+        Ok(match byte {
+            1 => Self::Hello,
+            2 => Self::Ping,
+            3 => Self::Pong,
+            4 => Self::Signal,
+            5 => Self::Part,
+            6 => Self::LastPart,
+            7 => Self::Digest,
+            8 => Self::Differing,
+            9 => Self::Group,
+            10 => Self::InStep,
+            11 => Self::Join,
+            12 => Self::Leave,
+            13 => Self::Bye,
+            other => return Err(CodecError::UnknownKind(other)),
+        })
+    }
+}
+
+/// The start of a frame.
+pub(crate) fn head(kind: Kind, lane: u8, length: usize) -> [u8; HEAD_BYTES] {
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    [kind as u8, lane, a, b, c, d]
+}
+
+/// The frames of one link, from the bytes as they come.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    buffer: BytesMut,
+    parts: [Option<BytesMut>; LANES],
+    held: usize,
+    message_bytes_max: usize,
+}
+
+impl Inbound {
+    pub(crate) fn new(message_bytes_max: usize) -> Self {
+        Self { buffer: BytesMut::new(), parts: Default::default(), held: 0, message_bytes_max }
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame; a message that came in parts is one of kind [`Kind::Signal`].
+    pub(crate) fn next(&mut self) -> Result<Option<(Kind, Bytes)>, CodecError> {
+        loop {
+            let Some(&[kind, lane, a, b, c, d]) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+            let kind = Kind::read(kind)?;
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            if length > FRAME_BYTES_MAX {
+                return Err(CodecError::TooLong("frame"));
+            }
+            if usize::from(lane) >= LANES {
+                return Err(CodecError::Invalid("lane"));
+            }
+            if self.buffer.len() < HEAD_BYTES + length {
+                return Ok(None);
+            }
+            self.buffer.advance(HEAD_BYTES);
+            let body = self.buffer.split_to(length).freeze();
+            match kind {
+                Kind::Part | Kind::LastPart => {
+                    if let Some(message) = self.part(usize::from(lane), &body, kind == Kind::LastPart)? {
+                        return Ok(Some((Kind::Signal, message)));
+                    }
+                }
+                // What is whole cannot stand within a message of the same lane.
+                Kind::Signal if self.parts[usize::from(lane)].is_some() => {
+                    return Err(CodecError::Invalid("part"));
+                }
+                Kind::Hello
+                | Kind::Ping
+                | Kind::Pong
+                | Kind::Signal
+                | Kind::Digest
+                | Kind::Differing
+                | Kind::Group
+                | Kind::InStep
+                | Kind::Join
+                | Kind::Leave
+                | Kind::Bye => return Ok(Some((kind, body))),
+            }
+        }
+    }
+
+    fn part(&mut self, lane: usize, body: &[u8], last: bool) -> Result<Option<Bytes>, CodecError> {
+        let part = self.parts[lane].get_or_insert_default();
+        if part.len() + body.len() > self.message_bytes_max {
+            return Err(CodecError::TooLong("message"));
+        }
+        if self.held + body.len() > self.message_bytes_max.saturating_mul(HELD_FACTOR) {
+            return Err(CodecError::TooLong("messages under way"));
+        }
+        part.extend_from_slice(body);
+        self.held += body.len();
+        if !last {
+            return Ok(None);
+        }
+        let whole = self.parts[lane].take().unwrap_or_default();
+        self.held -= whole.len();
+        Ok(Some(whole.freeze()))
+    }
+}

@@ -1,0 +1,243 @@
+//! Links that open, say who they are, live, and end.
+//!
+//! Of two links to the same gateway one stays: that which the gateway with the smaller id dialled, and of two of those the
+//! later one. Both sides judge the same way. The other one ends as if it were lost, before anything of the one that stays
+//! is read, so that nothing overtakes.
+
+use bytes::{BufMut, BytesMut};
+use metacluster_types::{ClusterName, Instant};
+
+use crate::{
+    CloseReason, Federation, LinkId, Notice, Output,
+    codec::{
+        CodecError, Reader,
+        frame::{Inbound, Kind, head},
+        hello::{FEATURES, Hello, VERSION},
+        put_bytes16,
+    },
+    directory::Directory,
+    lanes::{Lane, Lanes},
+    link::{Link, State},
+    peer::{Peer, PeerId, Traffic, Window},
+    refusal::Refusals,
+};
+
+impl Federation {
+    /// A connection to another gateway is there. `certified` is the cluster that its certificate is for; with `None`,
+    /// which is for tests and simulations, it is believed.
+    pub fn link_opened(&mut self, now: Instant, link: LinkId, certified: Option<ClusterName>, dialled: bool) {
+        let limits = &self.settings.limits;
+        let (inbound, lanes) = (Inbound::new(limits.message_bytes_max), Lanes::new(limits.lane_bytes_max));
+        let mut state = Link::new(certified, dialled, now, inbound, lanes);
+        let hello = Hello {
+            lowest: VERSION,
+            highest: VERSION,
+            features: FEATURES,
+            cluster: self.settings.cluster.clone(),
+            gateway: self.settings.gateway,
+            epoch: self.settings.epoch,
+            node: self.settings.node.clone(),
+        };
+        state.control(Kind::Hello, |out| hello.put(out));
+        self.links.insert(link, state);
+        self.wake(link);
+    }
+
+    /// A connection has ended. Nothing happens when that is known.
+    pub fn link_closed(&mut self, now: Instant, link: LinkId) {
+        self.end(now, link, CloseReason::Lost);
+    }
+
+    /// Bytes of another gateway, in any pieces. Nothing happens when the link has ended.
+    pub fn handle_link(&mut self, now: Instant, link: LinkId, bytes: &[u8]) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.heard = now;
+        state.inbound.feed(bytes);
+        if let Some(peer) = state.peer() {
+            self.peer_mut(peer).traffic.bytes_in += bytes.len() as u64;
+        }
+        loop {
+            // It may have ended because of the frame before.
+            let Some(state) = self.links.get_mut(&link) else { return };
+            let (kind, body) = match state.inbound.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(error) => return self.close(now, link, CloseReason::Malformed(error)),
+            };
+            let handled = match (state.state, kind) {
+                (State::AwaitingHello, Kind::Hello) => match Hello::read(&body) {
+                    Ok(hello) => {
+                        self.introduced(now, link, &hello);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                (_, Kind::Bye) => {
+                    let why = Reader::new(&body).text16().unwrap_or_default().chars().take(200).collect();
+                    return self.close(now, link, CloseReason::Bye(why));
+                }
+                (State::AwaitingHello, _) => Err(CodecError::NotAGateway),
+                (State::Up(peer), kind) => self.frame(now, link, peer, kind, &body),
+            };
+            if let Err(error) = handled {
+                return self.close(now, link, CloseReason::Malformed(error));
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        peer: PeerId,
+        kind: Kind,
+        body: &bytes::Bytes,
+    ) -> Result<(), CodecError> {
+        match kind {
+            Kind::Signal => self.remote_signal(now, link, peer, body),
+            Kind::Ping => {
+                let nonce = Reader::new(body).u64()?;
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.control(Kind::Pong, |out| out.put_u64(nonce));
+                }
+                self.wake(link);
+            }
+            // It was heard, which is all.
+            Kind::Pong => {}
+            Kind::Digest => self.digest_came(now, link, peer, body)?,
+            Kind::Differing => self.start_renewal(now, peer, Reader::new(body).u64()?),
+            Kind::Group => self.group_came(now, peer, body)?,
+            Kind::InStep => self.in_step(now, peer),
+            Kind::Join => self.joined(now, peer, body)?,
+            Kind::Leave => self.left(now, peer, body)?,
+            Kind::Hello | Kind::Bye | Kind::Part | Kind::LastPart => return Err(CodecError::Invalid("hello")),
+        }
+        Ok(())
+    }
+
+    fn introduced(&mut self, now: Instant, link: LinkId, hello: &Hello) {
+        let Some(state) = self.links.get(&link) else { return };
+        let refusal = if hello.version().is_none() {
+            Some(CloseReason::Incompatible { lowest: hello.lowest, highest: hello.highest })
+        } else if state.certified.as_ref().is_some_and(|certified| *certified != hello.cluster) {
+            Some(CloseReason::WrongCluster(hello.cluster.clone()))
+        } else if hello.cluster == self.settings.cluster {
+            Some(CloseReason::OwnCluster)
+        } else if self.cut.contains(&hello.cluster) {
+            Some(CloseReason::Cut)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            return self.close(now, link, reason);
+        }
+        let dialled = state.dialled;
+        let known = self
+            .peers
+            .iter()
+            .position(|peer| peer.gateway == hello.gateway && peer.cluster == hello.cluster)
+            .and_then(PeerId::new);
+        let Some(peer) = known.or_else(|| self.meet(now, hello)) else {
+            return self.close(now, link, CloseReason::TooManyGateways);
+        };
+        let preferred = |dialled: bool| dialled == (self.settings.gateway < hello.gateway);
+        if let Some(old) = self.peer(peer).link
+            && let Some(held) = self.links.get(&old)
+        {
+            if preferred(held.dialled) && !preferred(dialled) {
+                return self.close(now, link, CloseReason::Replaced);
+            }
+            self.close(now, old, CloseReason::Replaced);
+        }
+        if self.peer(peer).epoch != hello.epoch {
+            // What it had handed out, and been handed out, it does not know any more.
+            self.identifiers.forget(peer);
+            self.peer_mut(peer).directory = Directory::default();
+        }
+        let state = self.peer_mut(peer);
+        (state.epoch, state.node, state.link, state.since) = (hello.epoch, hello.node.clone(), Some(link), now);
+        state.in_step = false;
+        let digest = self.peer(peer).directory.digest(&self.identifiers);
+        if let Some(state) = self.links.get_mut(&link) {
+            state.state = State::Up(peer);
+            state.control(Kind::Digest, |out| digest.iter().for_each(|part| out.put_u64(*part)));
+        }
+        let (cluster, node) = (hello.cluster.clone(), hello.node.clone());
+        self.outputs.push_back(Output::Notice(Notice::Linked { cluster, node }));
+        self.wake(link);
+    }
+
+    fn meet(&mut self, now: Instant, hello: &Hello) -> Option<PeerId> {
+        let id = PeerId::new(self.peers.len())?;
+        self.peers.push(Peer {
+            cluster: hello.cluster.clone(),
+            gateway: hello.gateway,
+            epoch: hello.epoch,
+            node: hello.node.clone(),
+            link: None,
+            since: now,
+            directory: Directory::default(),
+            in_step: false,
+            window: Window::default(),
+            traffic: Traffic::default(),
+            refusals: Refusals::default(),
+            told: None,
+        });
+        Some(id)
+    }
+
+    /// Pings what is quiet, ends what is dead.
+    pub(crate) fn tend_links(&mut self, now: Instant) {
+        let times = self.settings.times;
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            let Some(state) = self.links.get_mut(&link) else { continue };
+            if state.peer().is_none() {
+                if now.since(state.opened) >= times.hello_within {
+                    self.close(now, link, CloseReason::NoHello);
+                }
+            } else if now.since(state.heard) >= times.dead_after {
+                self.close(now, link, CloseReason::Silent);
+            } else if now.since(state.written) >= times.ping_after {
+                state.written = now;
+                // What waits is a sign of life too, once it is written.
+                if state.lanes.bytes() == 0 {
+                    state.control(Kind::Ping, |out| out.put_u64(0));
+                    self.wake(link);
+                }
+            }
+        }
+    }
+
+    /// Ends a link from here.
+    pub(crate) fn close(&mut self, now: Instant, link: LinkId, reason: CloseReason) {
+        if !self.links.contains_key(&link) {
+            return;
+        }
+        let mut farewell = BytesMut::new();
+        if !matches!(reason, CloseReason::Bye(_) | CloseReason::Silent) {
+            let told = reason.to_string();
+            farewell.put_slice(&head(Kind::Bye, Lane::CONTROL.number(), 2 + told.len()));
+            put_bytes16(&mut farewell, told.as_bytes());
+        }
+        let farewell = farewell.freeze();
+        self.outputs.push_back(Output::Close { link, reason: reason.clone(), farewell });
+        self.end(now, link, reason);
+    }
+
+    /// Forgets a link, and fires what hangs on it.
+    fn end(&mut self, now: Instant, link: LinkId, reason: CloseReason) {
+        let Some(state) = self.links.remove(&link) else { return };
+        let Some(peer) = state.peer() else { return };
+        if self.peer(peer).link != Some(link) {
+            return;
+        }
+        let state = self.peer_mut(peer);
+        state.link = None;
+        state.in_step = false;
+        let (cluster, node) = (state.cluster.clone(), state.node.clone());
+        self.withdraw_all(peer);
+        self.link_lost(now, peer);
+        self.outputs.push_back(Output::Notice(Notice::Unlinked { cluster, node, reason }));
+    }
+}

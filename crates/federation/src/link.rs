@@ -1,0 +1,82 @@
+//! One link: hello, signs of life, frames.
+
+use std::fmt;
+
+use bytes::BytesMut;
+use metacluster_types::{ClusterName, Instant};
+
+use crate::{
+    codec::frame::{Inbound, Kind},
+    lanes::{Lane, Lanes},
+    peer::PeerId,
+};
+
+/// A link, by a number of the driver's that is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a link waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The other end's hello.
+    AwaitingHello,
+    /// Nothing: signals cross.
+    Up(PeerId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Whom the certificate of the other end is for.
+    pub(crate) certified: Option<ClusterName>,
+    /// Whether this gateway dialled.
+    pub(crate) dialled: bool,
+    pub(crate) state: State,
+    pub(crate) opened: Instant,
+    pub(crate) heard: Instant,
+    pub(crate) written: Instant,
+    pub(crate) inbound: Inbound,
+    pub(crate) lanes: Lanes,
+    /// The driver knows that there is something to write.
+    pub(crate) woken: bool,
+}
+
+impl Link {
+    pub(crate) fn new(
+        certified: Option<ClusterName>,
+        dialled: bool,
+        now: Instant,
+        inbound: Inbound,
+        lanes: Lanes,
+    ) -> Self {
+        Self {
+            certified,
+            dialled,
+            state: State::AwaitingHello,
+            opened: now,
+            heard: now,
+            written: now,
+            inbound,
+            lanes,
+            woken: false,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        match self.state {
+            State::AwaitingHello => None,
+            State::Up(peer) => Some(peer),
+        }
+    }
+
+    /// Queues a frame of the link itself.
+    pub(crate) fn control(&mut self, kind: Kind, write: impl FnOnce(&mut BytesMut)) {
+        self.lanes.put(Lane::CONTROL, kind, write);
+    }
+}

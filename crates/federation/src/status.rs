@@ -1,0 +1,100 @@
+//! What a gateway says of itself.
+
+use std::time::Duration;
+
+use metacluster_types::{AgentId, ClusterName, Instant, NodeName};
+
+use crate::{Federation, Traffic, refusal::Refusals};
+
+/// See [`Federation::status`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The gateways that were met, in the order of their clusters.
+    pub gateways: Vec<GatewayStatus>,
+    /// Clusters that are cut off.
+    pub cut: Vec<ClusterName>,
+    /// Groups of this cluster that some rule lets out.
+    pub exported_groups: usize,
+    /// How much is kept.
+    pub sizes: Sizes,
+}
+
+/// A far gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayStatus {
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its id.
+    pub gateway: AgentId,
+    /// Its node.
+    pub node: NodeName,
+    /// For how long the link is up; `None` when it is not.
+    pub up: Option<Duration>,
+    /// Groups and members that it announces.
+    pub groups: usize,
+    /// See `groups`.
+    pub members: usize,
+    /// What crossed.
+    pub traffic: Traffic,
+    /// What did not.
+    pub refusals: Refusals,
+    /// Bytes that wait to be written.
+    pub waiting_bytes: usize,
+}
+
+/// How much a gateway keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Identifiers of others.
+    pub far: usize,
+    /// Identifiers of this cluster that were handed out.
+    pub own: usize,
+    /// Names of nodes.
+    pub names: usize,
+    /// Monitors and links across.
+    pub watches: usize,
+}
+
+impl Federation {
+    /// What is so now.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let mut gateways: Vec<GatewayStatus> = self
+            .peers
+            .iter()
+            .map(|peer| GatewayStatus {
+                cluster: peer.cluster.clone(),
+                gateway: peer.gateway,
+                node: peer.node.clone(),
+                up: peer.link.map(|_| now.since(peer.since)),
+                groups: peer.directory.groups.len(),
+                members: peer.directory.members,
+                traffic: peer.traffic,
+                refusals: peer.refusals.clone(),
+                waiting_bytes: peer.link.and_then(|link| self.links.get(&link)).map_or(0, |link| link.lanes.bytes()),
+            })
+            .collect();
+        gateways.sort_by(|one, other| (&one.cluster, one.gateway).cmp(&(&other.cluster, other.gateway)));
+        let exported_groups = self.exports.groups.len();
+        Status { gateways, cut: self.cut.iter().cloned().collect(), exported_groups, sizes: self.sizes() }
+    }
+
+    /// How much is kept.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let (far, own) = (&self.identifiers.far, &self.identifiers.own);
+        let watches = &self.watches;
+        Sizes {
+            far: far.pids.len() + far.ports.len() + far.references.len(),
+            own: own.pids.len() + own.ports.len() + own.references.len(),
+            names: self.identifiers.names.len(),
+            watches: watches.outward.len() + watches.inward.len() + watches.links.len(),
+        }
+    }
+
+    /// Local messages to processes that no one can use any more.
+    #[must_use]
+    pub fn refused_here(&self) -> &Refusals {
+        &self.refusals
+    }
+}
