@@ -17,7 +17,7 @@ use metacluster_testbed::{RUN_VARIABLE, TestRun, Tool, eventually_value, remove_
 use crate::{process::cargo, setup};
 
 /// What the tests need.
-const NEEDED: [Tool; 8] = [
+const NEEDED: [Tool; 9] = [
     Tool::Erl,
     Tool::Elixir,
     Tool::ErlangCrypto,
@@ -26,6 +26,7 @@ const NEEDED: [Tool; 8] = [
     Tool::Kmock,
     Tool::Moto,
     Tool::RabbitMq,
+    Tool::Tshark,
 ];
 
 /// How long processes may take to end after the last test.

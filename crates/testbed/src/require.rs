@@ -22,6 +22,8 @@ pub enum Tool {
     Serf,
     /// RabbitMQ's server.
     RabbitMq,
+    /// Wireshark's `tshark`.
+    Tshark,
     /// A simulator of the Kubernetes API.
     Kmock,
     /// A simulator of AWS.
@@ -30,7 +32,7 @@ pub enum Tool {
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Erl,
         Self::Elixir,
         Self::ErlangCrypto,
@@ -38,6 +40,7 @@ impl Tool {
         Self::Nftables,
         Self::Serf,
         Self::RabbitMq,
+        Self::Tshark,
         Self::Kmock,
         Self::Moto,
     ];
@@ -60,6 +63,7 @@ impl Tool {
             }
             Self::Nftables => nix::unistd::geteuid().is_root() && succeed("nft", &["--version"]),
             Self::Serf => on_path("serf"),
+            Self::Tshark => on_path("tshark"),
             Self::RabbitMq => Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").is_file(),
             Self::Kmock | Self::Moto => self.python().is_some_and(Python::is_there),
         }
@@ -77,6 +81,7 @@ impl Tool {
             }
             Self::Nftables => "nft is missing (Debian: apt-get install nftables; then run as root)",
             Self::Serf => "serf is missing (Debian: apt-get install serf)",
+            Self::Tshark => "tshark is missing (Debian: apt-get install tshark)",
             Self::RabbitMq => "RabbitMQ is missing (Debian: apt-get install rabbitmq-server)",
             Self::Kmock => {
                 "kmock is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
@@ -97,6 +102,7 @@ impl Tool {
             Self::Namespaces => "iproute2",
             Self::Nftables => "nftables",
             Self::Serf => "serf",
+            Self::Tshark => "tshark",
             Self::RabbitMq => "rabbitmq-server",
             Self::Kmock | Self::Moto => "python3-venv",
         }
@@ -114,7 +120,8 @@ impl Tool {
             | Self::Namespaces
             | Self::Nftables
             | Self::Serf
-            | Self::RabbitMq => None,
+            | Self::RabbitMq
+            | Self::Tshark => None,
         }
     }
 }

@@ -1,0 +1,123 @@
+//! Wireshark's dissector of the distribution reads what we say: handshakes both ways, control messages, fragments.
+
+mod common;
+
+use std::{path::Path, process::Command};
+
+use common::{Beam, atom, capture, capture::record, epmd, has_erl, node, within};
+use metacluster_erl::{
+    Node, Received,
+    epmd::{Registration, register},
+    node::Expect,
+    wire::{Term, epmd::NodeType},
+};
+
+/// Whether captures can be read. Without `tshark` a test is skipped on a laptop and fails in CI.
+fn has_tshark() -> bool {
+    let found = Command::new("tshark").arg("--version").output().is_ok();
+    if !found {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "`tshark` is missing: install tshark");
+        eprintln!("skipped: `tshark` is missing; install tshark");
+    }
+    found
+}
+
+/// What the analyser prints of the packets that fit the filter.
+fn dissect(path: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
+    let mut command = Command::new("tshark");
+    command.arg("-r").arg(path).args(["-d", &format!("tcp.port=={},erldp", capture::PORT), "-Y", filter]);
+    command.args(["-T", "fields"]).args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = command.output().expect("tshark runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+/// Calls, links, monitors, exits and a message in fragments, between us and a process of the BEAM.
+async fn talk(ours: &Node, beam: &Beam) {
+    let mut process = ours.spawn();
+    process.register("talker").expect("a free name");
+    let spawned = "spawn(fun F() -> receive {From, Bytes} -> From ! Bytes, F(); stop -> exit(done) end end).";
+    let theirs = beam.eval(ours, spawned).await.as_pid().expect("a pid").clone();
+    process.link(&theirs);
+    process.unlink(&theirs);
+    let monitor = process.monitor(&theirs);
+    for bytes in [10, 200_000] {
+        let question = Term::tuple([process.pid().clone().into(), Term::binary(vec![7; bytes])]);
+        process.send(&theirs, question).expect("room");
+        assert!(matches!(within("an answer", process.recv()).await, Received::Message(Term::Binary(_))));
+    }
+    process.send(&theirs, atom("stop")).expect("room");
+    let down = within("the end", process.recv()).await;
+    assert!(matches!(&down, Received::Down { reference, .. } if *reference == monitor), "{down:?}");
+    // What the BEAM asks of us: a message by name, a monitor that is taken back, a process that is not there.
+    let text = format!(
+        "{{talker, '{0}'}} ! hello, R = monitor(process, {{talker, '{0}'}}), demonitor(R), \
+         monitor(process, {{nobody, '{0}'}}), receive {{'DOWN', _, process, _, noproc}} -> ok end.",
+        ours.name()
+    );
+    assert_eq!(beam.eval(ours, &text).await, atom("ok"));
+    assert!(
+        matches!(within("a message", process.recv()).await, Received::Message(message) if message == atom("hello"))
+    );
+}
+
+/// Each side's handshake and messages are read, fragments included, and nothing is taken for malformed.
+fn check(path: &Path, ours: u16, wanted: &[&str]) {
+    let wrong = dissect(path, "_ws.malformed", &["frame.number", "_ws.col.Info"]);
+    assert_eq!(wrong, Vec::<String>::new(), "malformed");
+    let said = dissect(path, &format!("erldp && tcp.srcport=={ours}"), &["_ws.col.Info"]);
+    for wanted in wanted {
+        assert!(said.iter().any(|said| said.contains(wanted)), "{wanted}: {said:#?}");
+    }
+    let unread = format!("tcp.len > 0 && tcp.len < 50000 && tcp.srcport=={ours} && !erldp");
+    assert_eq!(dissect(path, &unread, &["frame.number", "_ws.col.Info"]), Vec::<String>::new(), "{said:#?}");
+}
+
+/// What `talk` has us say.
+const SAID: [&str; 4] = ["REG_SEND", "SEND_SENDER", "Reassembled, Fragment ID: 1", "PAYLOAD_MONITOR_P_EXIT"];
+
+#[tokio::test]
+async fn wireshark_reads_what_we_say_when_we_dial() {
+    if !has_erl() || !has_tshark() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("dialled.pcap");
+    let epmd = epmd().await;
+    let beam = Beam::start(&epmd, "captured@127.0.0.1", &[]).await;
+    let (ours, _) = node("ours@127.0.0.1").await;
+    let through = record(beam.address, &file).await;
+    ours.connect(through, Expect::Exactly(beam.name.clone())).await.expect("a connection");
+    beam.booted(&ours).await;
+    talk(&ours, &beam).await;
+    ours.shutdown().await;
+    check(&file, 40_000, &[&["SEND_NAME ours@127.0.0.1", "SEND_CHALLENGE_REPLY"], &SAID[..]].concat());
+}
+
+#[tokio::test]
+async fn wireshark_reads_what_we_say_when_we_are_dialled() {
+    if !has_erl() || !has_tshark() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("accepted.pcap");
+    let epmd = epmd().await;
+    let beam = Beam::start(&epmd, "captured@127.0.0.1", &[]).await;
+    let (ours, address) = node("ours@127.0.0.1").await;
+    let through = record(address, &file).await;
+    let registration = Registration::new("ours", through.port(), NodeType::Hidden);
+    let _registered = register(epmd.addresses()[0], registration).await.expect("the name is free");
+    let (control, _) = node("control@127.0.0.1").await;
+    beam.join(&control).await;
+    assert_eq!(beam.eval(&control, "net_kernel:connect_node('ours@127.0.0.1').").await, atom("true"));
+    within("the connection here", async {
+        while ours.peers().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    talk(&ours, &beam).await;
+    ours.shutdown().await;
+    let handshake = ["SEND_STATUS ok", "SEND_CHALLENGE ours@127.0.0.1", "SEND_CHALLENGE_ACK"];
+    check(&file, capture::PORT, &[&handshake, &SAID[..]].concat());
+}
