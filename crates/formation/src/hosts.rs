@@ -146,14 +146,20 @@ impl Formation {
         !self.on_failed.is_empty() && self.on_failed.contains_key(&self.nodes[peer].name)
     }
 
-    /// A link of a peer came up. On a host that has failed it may be one that was there before, and is checked like it.
+    /// A link of a peer came up, or one that was there before became known. On a failed host it is checked like the
+    /// others, and with them, since a host is judged as a whole.
     pub(crate) fn link_on_failed(&mut self, now: Instant, peer: NodeId) {
         if self.on_failed.is_empty() {
             return;
         }
-        if let Some(&agent) = self.on_failed.get(&self.nodes[peer].name)
-            && self.hosts.get(&agent).is_some_and(|host| host.step == Step::Idle)
-        {
+        let Some(&agent) = self.on_failed.get(&self.nodes[peer].name) else { return };
+        let anew = match self.hosts.get(&agent).map(|host| &host.step) {
+            Some(Step::Idle | Step::Silent) => true,
+            Some(Step::Asked { awaited, .. }) => !awaited.contains(&self.nodes[peer].name),
+            Some(Step::Due(_)) | None => false,
+        };
+        if anew {
+            self.stop_host_checks(agent);
             self.set_host_check(agent, now);
         }
     }

@@ -194,6 +194,17 @@ fn a_host_without_links_is_not_checked_until_it_has_one() {
 }
 
 #[test]
+fn a_link_that_comes_up_during_the_check_is_checked_with_the_others() {
+    let mut world = meshed();
+    world.down("l@h0", "b@h1");
+    world.down("m@h0", "b@h1");
+    assert_eq!(world.failed(1, &["a@h1", "b@h1"], 2), [check("a@h1")]);
+    assert_eq!(world.up("l@h0", "b@h1"), [check("a@h1"), check("b@h1")]);
+    assert_eq!(world.checked("a@h1", false), []);
+    assert_eq!(world.checked("b@h1", true), [agent_down(1, &["a@h1", "b@h1"])]);
+}
+
+#[test]
 fn dials_to_a_failed_host_go_to_the_slow_lane_and_never_hold_up_a_new_node() {
     let mut world = World::lan();
     world.ready("l@h0");

@@ -22,9 +22,9 @@ impl<M: Machine, F: FnMut(Settings, u64) -> M> World<'_, M, F> {
             Output::Dial { local, peer } => self.dial(host, &local, &peer),
             Output::Drop { local, peer, how } => self.drop_link(host, &local, &peer, how),
             Output::Check { peer } => {
-                let alive = self.beams.find(&peer).is_some_and(|name| {
-                    self.beams.current(name).is_some() && self.network.connects(host, self.beams.home(name))
-                });
+                // The kernel of a host answers for it, whether or not a node of that name runs there.
+                let home = self.beams.find(&peer).map(|name| self.beams.home(name));
+                let alive = home.is_some_and(|home| self.answers(host, home));
                 let wait = Duration::from_millis(self.rng.random_range(10..500));
                 self.answer(host, wait, Input::PeerChecked { peer, alive });
             }

@@ -112,6 +112,24 @@ pub enum Violation {
         /// The other.
         peer: NodeName,
     },
+    /// A link between two nodes that live was dropped, though their hosts reached one another all the while.
+    #[error("{local} was to drop {peer}, which lives and was reached all the while")]
+    LiveLinkDropped {
+        /// The local node.
+        local: NodeName,
+        /// The peer.
+        peer: NodeName,
+    },
+    /// A node still holds the link to a peer on a host that has been dead for long.
+    #[error("{local} still holds its link to {peer}, whose host died {after:?} ago")]
+    NotTold {
+        /// The local node.
+        local: NodeName,
+        /// The peer.
+        peer: NodeName,
+        /// How long ago.
+        after: Duration,
+    },
     /// In the end the machine's links are not those of its nodes.
     #[error("{local} and {peer}: the nodes say linked = {truth}, the machine says otherwise")]
     LinksDiverged {
@@ -143,6 +161,17 @@ struct PruneModel {
     dead: Option<bool>,
 }
 
+/// A host that membership holds failed.
+#[derive(Debug, Default)]
+struct FailedModel {
+    nodes: BTreeSet<NodeName>,
+    witnesses: usize,
+    /// Those that the last check found silent.
+    silent: BTreeSet<NodeName>,
+    /// What its last check found so far: `Some(true)` once one peer answered.
+    answers: Option<bool>,
+}
+
 /// The checker of one machine.
 #[derive(Debug)]
 pub struct Checker {
@@ -152,8 +181,8 @@ pub struct Checker {
     in_flight: BTreeMap<(NodeName, NodeName), (NodeName, Instant)>,
     dialled: VecDeque<Instant>,
     peers: BTreeMap<NodeName, PruneModel>,
-    /// The nodes of hosts that membership holds failed.
-    failed: BTreeMap<AgentId, BTreeSet<NodeName>>,
+    /// Hosts that membership holds failed.
+    failed: BTreeMap<AgentId, FailedModel>,
     /// Said to fail, and not to have recovered.
     failing: BTreeSet<NodeName>,
     /// Of those, the ones that may be said to fail anew: their tries ended for want of a local node or a source.
@@ -258,16 +287,18 @@ impl Checker {
                 }
             }
             Input::Dropped { .. } | Input::PeerAlive { .. } => {}
-            Input::HostFailed { agent, nodes, .. } => {
-                self.failed.insert(*agent, nodes.iter().filter(|node| !self.ready.contains(*node)).cloned().collect());
-                for node in nodes {
-                    self.peers.entry(node.clone()).or_default().dead = None;
+            Input::HostFailed { agent, nodes, witnesses } => {
+                let nodes: BTreeSet<NodeName> =
+                    nodes.iter().filter(|node| !self.ready.contains(*node)).cloned().collect();
+                for other in self.failed.values_mut() {
+                    other.nodes.retain(|node| !nodes.contains(node));
                 }
+                self.failed.insert(*agent, FailedModel { nodes, witnesses: *witnesses, ..FailedModel::default() });
             }
             Input::HostAlive { agent, nodes } => {
                 self.failed.remove(agent);
-                for others in self.failed.values_mut() {
-                    others.retain(|node| !nodes.contains(node));
+                for other in self.failed.values_mut() {
+                    other.nodes.retain(|node| !nodes.contains(node));
                 }
             }
             Input::HostForgotten { agent } => {
@@ -275,6 +306,12 @@ impl Checker {
             }
             Input::PeerChecked { peer, alive } => {
                 self.peers.entry(peer.clone()).or_default().dead = Some(!alive);
+                for host in self.failed.values_mut().filter(|host| host.nodes.contains(peer)) {
+                    host.answers = Some(host.answers == Some(true) || *alive);
+                    if !alive {
+                        host.silent.insert(peer.clone());
+                    }
+                }
             }
         }
     }
@@ -295,6 +332,10 @@ impl Checker {
             Output::Drop { local, peer, how } => self.on_drop(local, peer, *how),
             Output::Check { peer } => {
                 self.peers.entry(peer.clone()).or_default().dead = None;
+                for host in self.failed.values_mut().filter(|host| host.nodes.contains(peer)) {
+                    host.answers = None;
+                    host.silent.remove(peer);
+                }
                 Ok(())
             }
             Output::Note(note) => self.on_note(now, note),
@@ -333,9 +374,8 @@ impl Checker {
 
     fn on_drop(&mut self, local: &NodeName, peer: &NodeName, how: DropHow) -> Result<(), Violation> {
         let model = self.peers.get(peer).copied().unwrap_or_default();
-        let failed = self.failed.values().any(|nodes| nodes.contains(peer));
-        if failed && how == DropHow::Disconnect && model.dead == Some(true) && !self.ready.contains(peer) {
-            return Ok(());
+        if let Some(host) = self.failed.values().find(|host| host.nodes.contains(peer)) {
+            return self.on_drop_of_failed(host, local, peer, how);
         }
         let why = if self.topologies.values().any(|said| said.held.contains(peer)) {
             "a topology has it"
@@ -353,6 +393,28 @@ impl Checker {
                 }
                 DropHow::Disconnect => return Ok(()),
             }
+        };
+        Err(Violation::UnwarrantedDrop { local: local.clone(), peer: peer.clone(), how, why })
+    }
+
+    fn on_drop_of_failed(
+        &self,
+        host: &FailedModel,
+        local: &NodeName,
+        peer: &NodeName,
+        how: DropHow,
+    ) -> Result<(), Violation> {
+        let someone_answers = self.failed.values().any(|host| host.answers == Some(true));
+        let why = if how != DropHow::Disconnect || self.ready.contains(peer) {
+            "a local node leaves by itself"
+        } else if !host.silent.contains(peer) {
+            "no check found it dead"
+        } else if host.answers == Some(true) {
+            "its host answers"
+        } else if host.witnesses == 0 && someone_answers {
+            "nobody confirms it, and another host answers"
+        } else {
+            return Ok(());
         };
         Err(Violation::UnwarrantedDrop { local: local.clone(), peer: peer.clone(), how, why })
     }

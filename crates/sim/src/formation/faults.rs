@@ -32,7 +32,16 @@ pub(crate) enum Fault {
     StartAgent(HostId),
     Cut(Vec<(HostId, HostId)>),
     Heal(Vec<(HostId, HostId)>),
-    Lie { host: HostId, topology: usize, lie: Option<Lie> },
+    /// These hosts die with all that runs on them.
+    HostsDie(Vec<HostId>),
+    HostsBoot(Vec<HostId>),
+    Mute(HostId),
+    Unmute(HostId),
+    Lie {
+        host: HostId,
+        topology: usize,
+        lie: Option<Lie>,
+    },
 }
 
 struct Draw<'a> {
@@ -119,6 +128,33 @@ pub(crate) fn draw(scenario: &Scenario, names: &[NameId], rng: &mut ChaCha8Rng) 
         let lies = [Lie::Failing, Lie::Empty, Lie::Partial, Lie::Stale];
         let lie = Some(lies[it.rng.random_range(0..lies.len())]);
         it.both(span, Fault::Lie { host, topology, lie }, Fault::Lie { host, topology, lie: None });
+    }
+    let both_ways = |one: HostId, other: HostId| vec![(one, other), (other, one)];
+    for _ in 0..faults.host_deaths {
+        let (host, span) = (it.host(), it.span(Duration::from_secs(8)));
+        it.both(span, Fault::HostsDie(vec![host]), Fault::HostsBoot(vec![host]));
+    }
+    for _ in 0..faults.zone_outages {
+        let span = it.span(Duration::from_secs(8));
+        let zone: Vec<HostId> = hosts.iter().copied().filter(|_| it.rng.random_range(0..3) == 0).collect();
+        it.both(span, Fault::HostsDie(zone.clone()), Fault::HostsBoot(zone));
+    }
+    for _ in 0..faults.flaps {
+        let (host, (from, latest)) = (it.host(), it.span(least));
+        let to = latest.min(from + Duration::from_millis(it.rng.random_range(500..4_000)));
+        let pairs: Vec<_> =
+            hosts.iter().filter(|&&other| other != host).flat_map(|&other| both_ways(host, other)).collect();
+        it.both((from, to), Fault::Cut(pairs.clone()), Fault::Heal(pairs));
+    }
+    for _ in 0..faults.partial_cuts {
+        let (one, other, span) = (it.host(), it.host(), it.span(least));
+        if one != other {
+            it.both(span, Fault::Cut(both_ways(one, other)), Fault::Heal(both_ways(one, other)));
+        }
+    }
+    for _ in 0..faults.mutes {
+        let (host, span) = (it.host(), it.span(least));
+        it.both(span, Fault::Mute(host), Fault::Unmute(host));
     }
     it.plan
 }

@@ -5,6 +5,7 @@ mod beam;
 mod checks;
 mod faults;
 mod machine;
+mod members;
 mod scenario;
 mod world;
 

@@ -61,6 +61,38 @@ pub struct FaultPlan {
     pub source_faults: u32,
     /// A node leaves every registry while it lives.
     pub retirements: u32,
+    /// A host dies with all that runs on it, without a word, and boots again.
+    pub host_deaths: u32,
+    /// A third of the hosts die at once, and boot again.
+    pub zone_outages: u32,
+    /// A host is cut off from all others for half a second to four.
+    pub flaps: u32,
+    /// Two hosts cannot see one another; all others see both.
+    pub partial_cuts: u32,
+    /// What an agent says to other agents is lost, and what they say to it; its nodes do not notice.
+    pub mutes: u32,
+}
+
+impl FaultPlan {
+    /// Whether hosts die and nothing else happens, so that the time until survivors are told is theirs alone.
+    #[must_use]
+    pub fn only_deaths(&self) -> bool {
+        let others = [
+            self.restarts,
+            self.moves,
+            self.deaths,
+            self.agent_restarts,
+            self.isolations,
+            self.partitions,
+            self.one_way_cuts,
+            self.source_faults,
+            self.retirements,
+            self.flaps,
+            self.partial_cuts,
+            self.mutes,
+        ];
+        others.iter().all(|&count| count == 0)
+    }
 }
 
 /// A world and what befalls it.
@@ -76,6 +108,8 @@ pub struct Scenario {
     pub core_every: u32,
     /// The topologies of every agent.
     pub topologies: Vec<TopologyPlan>,
+    /// Agents are members of one another, and tell formation of hosts that fail.
+    pub membership: bool,
     /// The network.
     pub network: NetworkRules,
     /// What befalls it.
@@ -112,6 +146,7 @@ impl Scenario {
                 nodes: "*",
                 lists: "*",
             }],
+            membership: false,
             network: NetworkRules { loss_per_mille: 20, ..NetworkRules::default() },
             faults: FaultPlan {
                 within: secs(120),
@@ -124,6 +159,7 @@ impl Scenario {
                 one_way_cuts: 2,
                 source_faults: 6,
                 retirements: 0,
+                ..FaultPlan::default()
             },
             start_within: secs(2),
             connect_all: false,
@@ -168,6 +204,36 @@ impl Scenario {
         it
     }
 
+    /// Hosts that die, flap and lose sight of one another, and agents that die alone, with membership to tell of it.
+    #[must_use]
+    pub fn hosts() -> Self {
+        let mut it = Self { name: "hosts", hosts: 6, membership: true, tick_time: secs(60), ..Self::mesh() };
+        it.faults = FaultPlan {
+            within: secs(120),
+            restarts: 3,
+            agent_restarts: 4,
+            one_way_cuts: 2,
+            partitions: 1,
+            host_deaths: 4,
+            zone_outages: 1,
+            flaps: 8,
+            partial_cuts: 3,
+            mutes: 3,
+            ..FaultPlan::default()
+        };
+        it
+    }
+
+    /// Hosts die one after the other, and nothing else happens: every survivor must be told within the bound.
+    #[must_use]
+    pub fn deaths() -> Self {
+        let mut it = Self { name: "deaths", ..Self::hosts() };
+        it.network.loss_per_mille = 0;
+        it.silent_dials_per_mille = 0;
+        it.faults = FaultPlan { within: secs(120), host_deaths: 3, zone_outages: 1, ..FaultPlan::default() };
+        it
+    }
+
     /// 2,000 nodes: 200 hosts with ten each, every node linked to the 100 core nodes.
     #[must_use]
     pub fn large() -> Self {
@@ -188,6 +254,7 @@ impl Scenario {
                 one_way_cuts: 20,
                 source_faults: 40,
                 retirements: 0,
+                ..FaultPlan::default()
             },
             start_within: secs(10),
             ..Self::cells()
@@ -211,6 +278,7 @@ impl Scenario {
             one_way_cuts: hosts / 10,
             source_faults: hosts / 5,
             retirements: 0,
+            ..FaultPlan::default()
         };
         it
     }
@@ -219,7 +287,7 @@ impl Scenario {
     #[must_use]
     pub fn random(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5ce0_a110);
-        let all = [Self::small, Self::gossip, Self::mesh, Self::pruning, Self::cells];
+        let all = [Self::small, Self::gossip, Self::mesh, Self::pruning, Self::cells, Self::hosts, Self::hosts];
         let mut it = all[rng.random_range(0..all.len())]();
         it.hosts = rng.random_range(2..9);
         it.nodes_per_host = rng.random_range(1..5);
@@ -239,6 +307,11 @@ impl Scenario {
             &mut faults.one_way_cuts,
             &mut faults.source_faults,
             &mut faults.retirements,
+            &mut faults.host_deaths,
+            &mut faults.zone_outages,
+            &mut faults.flaps,
+            &mut faults.partial_cuts,
+            &mut faults.mutes,
         ] {
             *count = rng.random_range(0..=*count * 2);
         }

@@ -12,6 +12,7 @@ use super::{
     checks::{Checker, Violation},
     faults::{self, Fault, Lie},
     machine::Machine,
+    members::{JUDGE_INTERVAL, Members},
     scenario::{Scenario, SourceKind},
 };
 use crate::{
@@ -95,6 +96,13 @@ pub(crate) enum Event {
         one: LifeId,
         other: LifeId,
     },
+    /// Every agent judges the others.
+    Judge,
+    /// By now every survivor must have been told of this death.
+    Told {
+        host: HostId,
+        boot: u32,
+    },
 }
 
 /// One topology's source, as one agent has it.
@@ -126,6 +134,7 @@ pub(crate) struct World<'a, M, F> {
     pub(crate) network: Network,
     pub(crate) beams: Beams,
     pub(crate) agents: Vec<Agent<M>>,
+    pub(crate) members: Members,
     topologies: Vec<Topology>,
     registered: Vec<bool>,
     quiet: bool,
@@ -164,6 +173,9 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
         }
         queue.push_at(Instant::from_origin(scenario.faults.within), Event::Quiet);
         queue.push_after(SAMPLE_INTERVAL, Event::Sample);
+        if scenario.membership {
+            queue.push_after(JUDGE_INTERVAL, Event::Judge);
+        }
         let topologies = scenario
             .topologies
             .iter()
@@ -193,6 +205,7 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
             queue,
             beams,
             agents,
+            members: Members::new(scenario.hosts),
             topologies,
             quiet: false,
             dials: 0,
@@ -272,6 +285,11 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
                 self.establish(one, other);
                 Ok(())
             }
+            Event::Judge => {
+                self.queue.push_after(JUDGE_INTERVAL, Event::Judge);
+                self.judge()
+            }
+            Event::Told { host, boot } => self.everybody_was_told(host, boot),
         }
     }
 
@@ -280,34 +298,14 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
             Fault::Start(name, host) => self.start_node(name, host),
             Fault::Kill(name) => self.kill_node(name),
             Fault::Retire(name) => self.registered[name.0 as usize] = false,
-            Fault::StopAgent(host) => {
-                let agent = self.agent(host);
-                agent.machine = None;
-                agent.ready.clear();
-                agent.epoch += 1;
-            }
+            Fault::StopAgent(host) => self.stop_agent(host),
             Fault::StartAgent(host) => return self.start_agent(host),
-            Fault::Cut(pairs) => {
-                let mut ends = BTreeSet::new();
-                for (from, to) in pairs {
-                    self.network.cut(from, to);
-                    ends.extend([from, to]);
-                }
-                for host in ends {
-                    let tick = self.scenario.tick_time;
-                    let wait = self.rng.random_range(tick * 3 / 4..=tick * 5 / 4);
-                    self.queue.push_after(wait, Event::TicksOut { host });
-                }
-            }
-            Fault::Heal(pairs) => {
-                let mut ends = BTreeSet::new();
-                for (from, to) in pairs {
-                    if self.network.heal(from, to) {
-                        ends.extend([from, to]);
-                    }
-                }
-                ends.into_iter().for_each(|host| self.reset_half_open(host));
-            }
+            Fault::Cut(pairs) => self.cut(pairs),
+            Fault::Heal(pairs) => self.heal(pairs),
+            Fault::HostsDie(hosts) => self.hosts_die(&hosts),
+            Fault::HostsBoot(hosts) => return self.hosts_boot(&hosts),
+            Fault::Mute(host) => self.members.mute(host),
+            Fault::Unmute(host) => self.members.unmute(host),
             Fault::Lie { host, topology, lie } => {
                 let stale = if lie == Some(Lie::Stale) { self.listing(topology) } else { Vec::new() };
                 self.agent(host).sources[topology] = Source { lie, stale };
@@ -316,8 +314,41 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
         Ok(())
     }
 
-    fn start_node(&mut self, name: NameId, host: HostId) {
-        if self.beams.current(name).is_some() {
+    pub(crate) fn stop_agent(&mut self, host: HostId) {
+        let agent = self.agent(host);
+        agent.machine = None;
+        agent.ready.clear();
+        agent.epoch += 1;
+        self.members.forget_view(host);
+    }
+
+    pub(crate) fn cut(&mut self, pairs: Vec<(HostId, HostId)>) {
+        let mut ends = BTreeSet::new();
+        for (from, to) in pairs {
+            self.network.cut(from, to);
+            ends.extend([from, to]);
+        }
+        for host in ends {
+            let tick = self.scenario.tick_time;
+            let wait = self.rng.random_range(tick * 3 / 4..=tick * 5 / 4);
+            self.queue.push_after(wait, Event::TicksOut { host });
+        }
+    }
+
+    pub(crate) fn heal(&mut self, pairs: Vec<(HostId, HostId)>) {
+        let now = self.queue.now();
+        let mut ends = BTreeSet::new();
+        for (from, to) in pairs {
+            if self.network.heal(from, to) {
+                self.members.healed(now, from, to);
+                ends.extend([from, to]);
+            }
+        }
+        ends.into_iter().for_each(|host| self.reset_half_open(host));
+    }
+
+    pub(crate) fn start_node(&mut self, name: NameId, host: HostId) {
+        if self.beams.current(name).is_some() || self.members.is_down(host) {
             return;
         }
         let life = self.beams.start(name, host);
@@ -326,7 +357,7 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
         self.queue.push_after(wait, Event::NodeSeen { host, epoch, life });
     }
 
-    fn kill_node(&mut self, name: NameId) {
+    pub(crate) fn kill_node(&mut self, name: NameId) {
         let Some(life) = self.beams.current(name) else { return };
         let host = self.beams.life(life).host;
         for held in self.beams.end(life) {
@@ -338,8 +369,8 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
         self.queue.push_after(linger, Event::Deregister(name));
     }
 
-    fn start_agent(&mut self, host: HostId) -> Result<(), Broken> {
-        if self.agent(host).machine.is_some() {
+    pub(crate) fn start_agent(&mut self, host: HostId) -> Result<(), Broken> {
+        if self.agent(host).machine.is_some() || self.members.is_down(host) {
             return Ok(());
         }
         let seed = self.rng.random();
@@ -556,6 +587,7 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
                 return Ok(());
             };
             checker.on_output(now, &output).map_err(|violation| (host, violation))?;
+            self.check_drop(host, &output)?;
             self.act(host, output);
         }
     }

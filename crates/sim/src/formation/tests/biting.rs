@@ -1,7 +1,7 @@
 //! Each rule of the checker, shown to bite on an output that breaks it.
 
 use metacluster_formation::{Counters, DialError, DropHow, Input, Note, Output, Settings, TopologyRules};
-use metacluster_types::{Candidate, NodeName, SourceUpdate, TopologyName};
+use metacluster_types::{AgentId, Candidate, NodeName, SourceUpdate, TopologyName};
 
 use super::*;
 
@@ -170,6 +170,35 @@ fn a_drop_of_a_peer_that_a_topology_keeps_is_caught() {
         bench.drop_of("l@h0", "a0@h1", DropHow::Disconnect),
         Err(Violation::UnwarrantedDrop { why: "a topology that had it never prunes", .. })
     ));
+}
+
+#[test]
+fn a_drop_on_a_failed_host_without_a_silent_check_is_caught() {
+    let why = |result: Result<(), Violation>| match result {
+        Err(Violation::UnwarrantedDrop { why, .. }) => why,
+        other => panic!("not caught: {other:?}"),
+    };
+    let failed = |agent, names: [&str; 2], witnesses| Input::HostFailed {
+        agent: AgentId(agent),
+        nodes: names.map(node).to_vec(),
+        witnesses,
+    };
+    let mut bench = Bench::new(false);
+    bench.tell(failed(1, ["a0@h1", "a1@h1"], 2));
+    assert_eq!(why(bench.drop_of("l@h0", "a0@h1", DropHow::Disconnect)), "no check found it dead");
+    bench.tell(Input::PeerChecked { peer: node("a0@h1"), alive: false });
+    assert_eq!(bench.drop_of("l@h0", "a0@h1", DropHow::Disconnect), Ok(()));
+    bench.tell(Input::PeerChecked { peer: node("a1@h1"), alive: true });
+    assert_eq!(why(bench.drop_of("l@h0", "a0@h1", DropHow::Disconnect)), "its host answers");
+    assert_eq!(why(bench.drop_of("l@h0", "a0@h1", DropHow::LeaveMesh)), "a local node leaves by itself");
+    bench.tell(failed(2, ["a2@h1", "a3@h1"], 0));
+    bench.tell(Input::PeerChecked { peer: node("a2@h1"), alive: false });
+    let alone = "nobody confirms it, and another host answers";
+    assert_eq!(why(bench.drop_of("l@h0", "a2@h1", DropHow::Disconnect)), alone);
+    bench.tell(Input::HostForgotten { agent: AgentId(1) });
+    assert_eq!(bench.drop_of("l@h0", "a2@h1", DropHow::Disconnect), Ok(()));
+    bench.tell(Input::HostAlive { agent: AgentId(2), nodes: Vec::new() });
+    assert_eq!(why(bench.drop_of("l@h0", "a2@h1", DropHow::Disconnect)), "a topology has it");
 }
 
 #[test]

@@ -24,6 +24,14 @@ enum Fault {
     BelievesFailures,
     /// Disconnects what left its source.
     PrunesAtOnce,
+    /// Takes membership's word and checks nothing.
+    DropsUnchecked,
+    /// Takes every check for silence.
+    DropsTheLiving,
+    /// Takes its own word when nobody confirms it, though others answer.
+    TrustsItself,
+    /// Never hears that a host failed.
+    DeafToDeaths,
     /// Is always due.
     NeverDone,
     /// Its tables grow.
@@ -35,6 +43,13 @@ struct Broken {
     fault: Fault,
     extra: VecDeque<Output>,
     inputs: usize,
+}
+
+impl Broken {
+    fn links_to(&self, nodes: &[NodeName]) -> Vec<(NodeName, NodeName)> {
+        let links = self.inner.links().filter(|link| nodes.contains(link.peer));
+        links.map(|link| (link.local.clone(), link.peer.clone())).collect()
+    }
 }
 
 impl Machine for Broken {
@@ -52,6 +67,20 @@ impl Machine for Broken {
                 }
                 return;
             }
+            (Fault::DropsUnchecked, Input::HostFailed { nodes, .. }) => {
+                for (local, peer) in self.links_to(nodes) {
+                    self.extra.push_back(Output::Drop { local, peer, how: DropHow::Disconnect });
+                }
+            }
+            (Fault::DropsTheLiving, Input::PeerChecked { peer, .. }) => {
+                let input = Input::PeerChecked { peer: peer.clone(), alive: false };
+                return self.inner.handle_input(now, input);
+            }
+            (Fault::TrustsItself, Input::HostFailed { agent, nodes, .. }) => {
+                let input = Input::HostFailed { agent: *agent, nodes: nodes.clone(), witnesses: 1 };
+                return self.inner.handle_input(now, input);
+            }
+            (Fault::DeafToDeaths, Input::HostFailed { .. }) => return,
             _ => {}
         }
         self.inner.handle_input(now, input);
@@ -103,7 +132,7 @@ fn caught(fault: Fault, scenario: &Scenario) -> Violation {
         extra: VecDeque::new(),
         inputs: 0,
     };
-    let failure = (0..20).find_map(|seed| run_with(seed, scenario, broken).err());
+    let failure = (0..60).find_map(|seed| run_with(seed, scenario, broken).err());
     *failure.unwrap_or_else(|| panic!("{fault:?} was not noticed")).violation
 }
 
@@ -154,6 +183,31 @@ fn a_machine_that_believes_failed_look_ups() {
 #[test]
 fn a_machine_that_prunes_at_once() {
     is_caught!(PrunesAtOnce, pruning, Violation::UnwarrantedDrop { .. });
+}
+
+#[test]
+fn a_machine_that_takes_the_word_of_membership_alone() {
+    is_caught!(DropsUnchecked, hosts, Violation::UnwarrantedDrop { why: "no check found it dead", .. });
+}
+
+#[test]
+fn a_machine_that_takes_every_check_for_silence() {
+    // Its own checker knows what the check said; the world knows that the link lived.
+    is_caught!(DropsTheLiving, hosts, Violation::UnwarrantedDrop { .. } | Violation::LiveLinkDropped { .. });
+}
+
+#[test]
+fn a_machine_that_trusts_itself_when_nobody_confirms() {
+    is_caught!(
+        TrustsItself,
+        hosts,
+        Violation::UnwarrantedDrop { why: "nobody confirms it, and another host answers", .. }
+    );
+}
+
+#[test]
+fn a_machine_that_is_deaf_to_deaths() {
+    is_caught!(DeafToDeaths, deaths, Violation::NotTold { .. });
 }
 
 #[test]

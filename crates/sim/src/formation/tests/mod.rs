@@ -39,6 +39,16 @@ fn cells_converge() {
 }
 
 #[test]
+fn worlds_whose_hosts_die_flap_and_lose_sight_of_one_another_converge_and_no_live_link_is_dropped() {
+    holds(&Scenario::hosts(), 0..60);
+}
+
+#[test]
+fn every_survivor_of_a_death_is_told_within_the_bound() {
+    holds(&Scenario::deaths(), 0..60);
+}
+
+#[test]
 fn two_thousand_nodes_converge_through_loss_restarts_and_names_used_again() {
     let report = run(1, &Scenario::large()).unwrap_or_else(|failure| panic!("{failure}"));
     assert!(report.dials > 100_000, "{report:?}");
