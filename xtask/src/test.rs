@@ -17,7 +17,7 @@ use metacluster_testbed::{RUN_VARIABLE, TestRun, Tool, eventually_value, remove_
 use crate::{process::cargo, setup};
 
 /// What the tests need.
-const NEEDED: [Tool; 9] = [
+const NEEDED: [Tool; 11] = [
     Tool::Erl,
     Tool::Elixir,
     Tool::ErlangCrypto,
@@ -27,6 +27,8 @@ const NEEDED: [Tool; 9] = [
     Tool::Moto,
     Tool::RabbitMq,
     Tool::Tshark,
+    Tool::Knot,
+    Tool::Avahi,
 ];
 
 /// How long processes may take to end after the last test.

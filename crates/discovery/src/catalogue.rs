@@ -6,7 +6,7 @@ use metacluster_types::Pattern;
 use tokio::time::Duration;
 
 use crate::{
-    Fault, Feed, Settings, Strategy, Value, epmd,
+    Fault, Feed, Settings, Strategy, Value, dns, epmd,
     feed::Work,
     fixed, gossip,
     naming::{BASENAME, Gives, HOST_KEYS},
@@ -41,7 +41,7 @@ impl StrategyInfo {
     }
 }
 
-static STRATEGIES: [StrategyInfo; 5] = [
+static STRATEGIES: [StrategyInfo; 6] = [
     StrategyInfo {
         name: "static",
         summary: "A fixed list of nodes",
@@ -76,6 +76,13 @@ static STRATEGIES: [StrategyInfo; 5] = [
         gives: Gives::Names,
         keys: gossip::KEYS,
         make: gossip::make,
+    },
+    StrategyInfo {
+        name: "dns",
+        summary: "The hosts that A, AAAA and SRV records name",
+        gives: Gives::Hosts,
+        keys: dns::KEYS,
+        make: dns::make,
     },
 ];
 

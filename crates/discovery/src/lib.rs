@@ -19,6 +19,7 @@
 //! ```
 
 pub mod catalogue;
+mod dns;
 mod epmd;
 pub mod feed;
 pub mod fixed;

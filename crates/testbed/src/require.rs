@@ -28,11 +28,15 @@ pub enum Tool {
     Kmock,
     /// A simulator of AWS.
     Moto,
+    /// A DNS server: `knotd` and `knotc`.
+    Knot,
+    /// An mDNS responder and browser: `avahi-daemon` and `avahi-browse`, with `dbus-daemon`.
+    Avahi,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Erl,
         Self::Elixir,
         Self::ErlangCrypto,
@@ -43,6 +47,8 @@ impl Tool {
         Self::Tshark,
         Self::Kmock,
         Self::Moto,
+        Self::Knot,
+        Self::Avahi,
     ];
 
     /// Whether the machine has it.
@@ -65,6 +71,8 @@ impl Tool {
             Self::Serf => on_path("serf"),
             Self::Tshark => on_path("tshark"),
             Self::RabbitMq => Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").is_file(),
+            Self::Knot => on_path("knotd") && on_path("knotc"),
+            Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().all(on_path),
             Self::Kmock | Self::Moto => self.python().is_some_and(Python::is_there),
         }
     }
@@ -83,6 +91,8 @@ impl Tool {
             Self::Serf => "serf is missing (Debian: apt-get install serf)",
             Self::Tshark => "tshark is missing (Debian: apt-get install tshark)",
             Self::RabbitMq => "RabbitMQ is missing (Debian: apt-get install rabbitmq-server)",
+            Self::Knot => "knotd is missing (Debian: apt-get install knot)",
+            Self::Avahi => "avahi is missing (Debian: apt-get install avahi-daemon avahi-utils)",
             Self::Kmock => {
                 "kmock is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
             }
@@ -104,6 +114,8 @@ impl Tool {
             Self::Serf => "serf",
             Self::Tshark => "tshark",
             Self::RabbitMq => "rabbitmq-server",
+            Self::Knot => "knot",
+            Self::Avahi => "avahi-utils",
             Self::Kmock | Self::Moto => "python3-venv",
         }
     }
@@ -121,7 +133,9 @@ impl Tool {
             | Self::Nftables
             | Self::Serf
             | Self::RabbitMq
-            | Self::Tshark => None,
+            | Self::Tshark
+            | Self::Knot
+            | Self::Avahi => None,
         }
     }
 }
