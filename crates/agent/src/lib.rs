@@ -5,6 +5,7 @@ pub mod config;
 pub mod core;
 pub mod events;
 pub mod handlers;
+pub mod members;
 pub mod view;
 
 pub use metacluster_discovery as discovery;

@@ -27,6 +27,9 @@ pub struct View {
     pub agent: AgentView,
     /// Every node that is known, here and elsewhere, by name.
     pub nodes: Vec<NodeView>,
+    /// Every member of the cluster, this agent among them, by name and id. Only this agent where membership is off.
+    #[serde(default)]
+    pub members: Vec<MemberView>,
     /// Every topology, in the order of the configuration.
     pub topologies: Vec<TopologyView>,
     /// Every cluster that is known, by name: our own first.
@@ -35,6 +38,9 @@ pub struct View {
     pub readiness: ReadinessView,
     /// What was counted since the agent started.
     pub counters: Counters,
+    /// What was counted of members since the agent started.
+    #[serde(default)]
+    pub member_counters: MemberCounters,
 }
 
 impl View {
@@ -45,10 +51,12 @@ impl View {
         Self {
             agent,
             nodes: Vec::new(),
+            members: Vec::new(),
             topologies: Vec::new(),
             clusters: vec![cluster],
             readiness: ReadinessView::default(),
             counters: Counters::default(),
+            member_counters: MemberCounters::default(),
         }
     }
 }
@@ -60,6 +68,18 @@ pub struct NodesAnswer {
     pub version: u32,
     /// Every node, by name.
     pub nodes: Vec<NodeView>,
+}
+
+/// The answer of `GET /v1/members`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MembersAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Every member, by name and id.
+    pub members: Vec<MemberView>,
+    /// What was counted since the agent started.
+    #[serde(default)]
+    pub counters: MemberCounters,
 }
 
 /// The answer of `GET /v1/topologies`.
@@ -175,6 +195,154 @@ pub struct NodeView {
     /// Why it is down, or why the agent cannot look after it, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// It answers.
+    Alive,
+    /// It does not answer, and has time to say otherwise.
+    Suspect,
+    /// It is held dead.
+    Failed,
+    /// It left, or its provider ended it.
+    Left,
+}
+
+impl MemberState {
+    /// The word of the JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Failed => "failed",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// A node of a member's host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Whether it is reachable from here.
+    pub state: NodeState,
+}
+
+/// One member: an agent, as the others know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its stable id.
+    pub id: AgentId,
+    /// Its name for people: that of its own node.
+    pub name: String,
+    /// Where it takes packets and streams.
+    pub address: SocketAddr,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its zone.
+    pub zone: Option<Zone>,
+    /// Its region.
+    pub region: Option<Region>,
+    /// What its host is for.
+    #[serde(default)]
+    pub roles: BTreeSet<Role>,
+    /// Labels of its host.
+    #[serde(default)]
+    pub tags: Tags,
+    /// How it stands.
+    pub state: MemberState,
+    /// Since when it stands so.
+    pub since: WallClock,
+    /// Why it is down: `failed`, `left` or `provider`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it is the agent that answers.
+    #[serde(default)]
+    pub own: bool,
+    /// Its boot: greater for each later one.
+    #[serde(default)]
+    pub epoch: u64,
+    /// What its provider calls its host, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The time that a packet takes to it and back, in milliseconds, as its place on the network's map has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+    /// The nodes of its host that it tells of.
+    #[serde(default)]
+    pub nodes: Vec<MemberNode>,
+    /// How many nodes its host has; more than are listed when not all names fit.
+    #[serde(default)]
+    pub nodes_total: u32,
+    /// How many links its nodes have.
+    #[serde(default)]
+    pub links: u32,
+    /// The id of the key that it seals with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// What was counted of members since the agent started. Each only goes up, save `health`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberCounters {
+    /// Packets sent.
+    pub packets_sent: u64,
+    /// Their bytes, without what sealing, UDP and IP add.
+    pub bytes_sent: u64,
+    /// Packets that the kernel had no room or no way for.
+    pub packets_lost: u64,
+    /// Packets of this cluster that were read.
+    pub packets_received: u64,
+    /// Bytes sent over streams.
+    pub stream_bytes_sent: u64,
+    /// Views compared over a stream.
+    pub syncs: u64,
+    /// Packets of other clusters, refused.
+    pub foreign: u64,
+    /// Packets that were no packets, or larger than any may be.
+    pub malformed: u64,
+    /// Packets of another version of the protocol.
+    pub incompatible: u64,
+    /// Packets sealed with a key that is not in the ring.
+    pub wrong_key: u64,
+    /// Packets that were changed on their way, or made without the key.
+    pub forged: u64,
+    /// Packets that were not sealed, where that is not taken.
+    pub plain: u64,
+    /// Packets that came before.
+    pub replayed: u64,
+    /// Packets of boots that are over.
+    pub stale: u64,
+    /// Packets that bear this agent's own id.
+    pub own: u64,
+    /// Probes meant for another member that is, or was, at this address.
+    pub misdirected: u64,
+    /// Claims that could not be true.
+    pub lies: u64,
+    /// What found its table full.
+    pub refused: u64,
+    /// Probes sent.
+    pub probes: u64,
+    /// Probes without any answer.
+    pub probes_failed: u64,
+    /// Probes that only a stream answered: something on the way drops UDP.
+    pub stream_answers: u64,
+    /// Suspicions of this member that it refuted.
+    pub refuted: u64,
+    /// Members that were held failed here.
+    pub failed: u64,
+    /// How often this process stood still.
+    pub pauses: u64,
+    /// Snapshots that could not be read or written.
+    pub snapshot_failures: u64,
+    /// How little this agent trusts its own judgement, from 0 to 8.
+    pub health: u64,
 }
 
 /// How a topology does.

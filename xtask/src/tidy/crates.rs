@@ -31,6 +31,7 @@ const EDGES: [(&str, &[&str]); 13] = [
             "metacluster-erl-wire",
             "metacluster-federation",
             "metacluster-formation",
+            "metacluster-membership",
             "metacluster-erl",
             "metacluster-discovery",
         ],

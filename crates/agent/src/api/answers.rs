@@ -13,8 +13,8 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Leave, PATHS, State};
 use crate::view::{
-    AgentAnswer, AgentView, ClustersAnswer, ErrorAnswer, LeaveAnswer, NodesAnswer, ReadyAnswer, TopologiesAnswer,
-    VERSION, View,
+    AgentAnswer, AgentView, ClustersAnswer, ErrorAnswer, LeaveAnswer, MembersAnswer, NodesAnswer, ReadyAnswer,
+    TopologiesAnswer, VERSION, View,
 };
 
 /// An answer that no cache keeps.
@@ -39,6 +39,12 @@ impl State {
 
 pub(super) async fn nodes(Extract(state): Extract<State>) -> Response {
     json(StatusCode::OK, &NodesAnswer { version: VERSION, nodes: state.current().nodes.clone() })
+}
+
+pub(super) async fn members(Extract(state): Extract<State>) -> Response {
+    let view = state.current();
+    let answer = MembersAnswer { version: VERSION, members: view.members.clone(), counters: view.member_counters };
+    json(StatusCode::OK, &answer)
 }
 
 pub(super) async fn topologies(Extract(state): Extract<State>) -> Response {

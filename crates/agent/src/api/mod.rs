@@ -28,7 +28,7 @@ use crate::{events::EventLog, handlers::Stats, view::ViewReceiver};
 pub use listen::{BindError, Listeners, Server};
 
 /// The paths there are, as an unknown path's answer lists them.
-pub const PATHS: [&str; 10] = [
+pub const PATHS: [&str; 11] = [
     "GET /",
     "GET /healthz",
     "GET /metrics",
@@ -36,6 +36,7 @@ pub const PATHS: [&str; 10] = [
     "GET /v1/agent",
     "GET /v1/clusters",
     "GET /v1/events",
+    "GET /v1/members",
     "GET /v1/nodes",
     "GET /v1/topologies",
     "POST /v1/leave",
@@ -89,6 +90,7 @@ pub fn router(state: State, transport: Transport) -> Router {
         .route("/v1/agent", get(answers::agent))
         .route("/v1/clusters", get(answers::clusters))
         .route("/v1/events", get(stream::events))
+        .route("/v1/members", get(answers::members))
         .route("/v1/nodes", get(answers::nodes))
         .route("/v1/topologies", get(answers::topologies))
         .route("/v1/leave", post(answers::leave))

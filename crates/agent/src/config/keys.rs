@@ -29,6 +29,8 @@ pub(super) enum Kind {
         min: Duration,
     },
     Choice(&'static [&'static str]),
+    /// Yes or no.
+    Flag,
     List,
     Map,
 }
@@ -128,6 +130,61 @@ pub(super) const KEYS: &[Key] = &[
         Fixed("127.0.0.1:4390"),
         "The loopback address of the HTTP API and the dashboard, or `off`.",
     ),
+    key(
+        "membership.enabled",
+        Kind::Flag,
+        Fixed("true"),
+        "Whether agents look for one another and tell one another of their hosts.",
+    ),
+    key(
+        "membership.listen",
+        Kind::Text,
+        Computed("the address of `listen`, else every address"),
+        "The address, without a port, on which the agent takes packets (UDP) and streams (TCP) of other agents.",
+    ),
+    key(
+        "membership.port",
+        Kind::Port,
+        Computed("45893; where that is taken, a free one"),
+        "The port for both, here and, unless their source says otherwise, on other hosts.",
+    ),
+    key(
+        "membership.advertise",
+        Kind::Text,
+        Computed("the host of a local node, else `host`, else the default route's address"),
+        "The address that other agents are given, with a port or without.",
+    ),
+    key(
+        "membership.profile",
+        Kind::Choice(&["local", "lan", "wan"]),
+        Fixed("lan"),
+        "How fast agents probe one another: on one machine, in one region, or in several. The same on all hosts.",
+    ),
+    key(
+        "membership.encryption",
+        Kind::Choice(&["required", "preferred", "off"]),
+        Fixed("required"),
+        "Whether packets are sealed and others refused, sealed and others taken (while it is turned on), or neither.",
+    ),
+    key(
+        "membership.key_file",
+        Kind::Path,
+        Computed("a key derived from the cookie and `cluster`"),
+        "The file with the keys, one a line as 64 hexadecimal digits: the first seals, each opens.",
+    ),
+    key(
+        "membership.candidates",
+        Kind::Flag,
+        Computed("true, unless a topology has prune = true"),
+        "Whether the nodes of other members are linked to, as the topology `members`.",
+    ),
+    key(
+        "membership.instance",
+        Kind::Text,
+        Computed("none"),
+        "The id that the provider gave this host, such as i-0123456789abcdef0: when a source says that it has \
+         terminated, this member ends.",
+    ),
     key("events.keep", Kind::Count { min: 1, max: 1_000_000 }, Fixed("10000"), "How many events are kept for readers."),
     key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), Fixed("info"), "How much is logged."),
 ];
@@ -149,7 +206,7 @@ pub(super) const HANDLER_KEYS: &[Key] = &[
 pub(super) const ENTRIES: [&str; 2] = ["topology", "handler"];
 
 /// Sections that a later version reads.
-pub(super) const LATER: [&str; 3] = ["federation", "cells", "membership"];
+pub(super) const LATER: [&str; 2] = ["federation", "cells"];
 
 /// Variables that begin as ours do and are no keys: the cookie, and what a handler's command gets (it may well start
 /// an agent).
@@ -186,6 +243,7 @@ impl Kind {
                 format!("a duration such as \"30s\", at least {}", metacluster_types::time::format_duration(min))
             }
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
+            Self::Flag => "true, false".to_owned(),
             Self::List => "a list of texts".to_owned(),
             Self::Map => "a table of texts".to_owned(),
         }

@@ -9,6 +9,7 @@ mod environment;
 mod fault;
 mod handler;
 mod keys;
+mod membership;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use metacluster_types::{ClusterName, Cookie, EventKind, NodeName, Pattern, Place
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
 pub use keys::reference_markdown;
+pub use membership::{Encryption, MembershipConfig, MembershipProfile};
 
 use cookie::read_bounded;
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub handlers: Vec<HandlerConfig>,
     /// Where the API listens.
     pub api: ApiConfig,
+    /// How agents find and judge one another.
+    pub membership: MembershipConfig,
     /// How many events are kept.
     pub events_keep: usize,
     /// What is logged.

@@ -322,6 +322,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 #[test]
 fn every_key_has_a_variable() {
     let place = Place::new();
+    let key_file = place.write("keys", &"0a".repeat(32), 0o600).display().to_string();
     let values = [
         ("CLUSTER", "c"),
         ("ZONE", "z"),
@@ -344,6 +345,15 @@ fn every_key_has_a_variable() {
         ("READINESS_TIMEOUT", "1s"),
         ("SOCKET", "/tmp/s.sock"),
         ("API_HTTP", "off"),
+        ("MEMBERSHIP_ENABLED", "false"),
+        ("MEMBERSHIP_LISTEN", "10.0.0.4"),
+        ("MEMBERSHIP_PORT", "45000"),
+        ("MEMBERSHIP_ADVERTISE", "192.0.2.4"),
+        ("MEMBERSHIP_PROFILE", "wan"),
+        ("MEMBERSHIP_ENCRYPTION", "preferred"),
+        ("MEMBERSHIP_KEY_FILE", &key_file),
+        ("MEMBERSHIP_CANDIDATES", "false"),
+        ("MEMBERSHIP_INSTANCE", "i-1"),
         ("EVENTS_KEEP", "9"),
         ("LOG_LEVEL", "trace"),
     ];
@@ -359,6 +369,13 @@ fn every_key_has_a_variable() {
     assert_eq!(config.nodes, [Pattern::new("a"), Pattern::new("b*")]);
     assert_eq!((config.epmd.port, config.epmd.addresses.len(), config.epmd.allow.len()), (4001, 2, 2));
     assert_eq!((config.readiness.nodes_min, config.events_keep), (5, 9));
+    let membership = config.membership;
+    assert!(!membership.enabled && !membership.candidates);
+    assert_eq!((membership.listen, membership.port), (Some(IpAddr::from([10, 0, 0, 4])), Some(45_000)));
+    assert_eq!(membership.advertise, Some(SocketAddr::from(([192, 0, 2, 4], 0))));
+    assert_eq!(membership.profile, MembershipProfile::Wan);
+    assert_eq!((membership.encryption, membership.keys.len()), (Encryption::Preferred, 1));
+    assert_eq!(membership.instance.as_deref(), Some("i-1"));
     assert_eq!(config.api, ApiConfig { socket: "/tmp/s.sock".into(), http: None });
     assert_eq!(config.warnings, [""; 0]);
 
@@ -528,4 +545,36 @@ fn no_text_makes_it_panic() {
             }
         }
     }
+}
+
+#[test]
+fn what_membership_cannot_be_is_said() {
+    let place = Place::new();
+    place.write("none", "# nothing\n", 0o600);
+    place.write("short", "abc\n", 0o600);
+    let faults = |text: &str| place.faults(&format!("{STATIC}[membership]\n{text}\n"));
+    assert!(faults("listen = \"10.0.0.4:1\"").contains("without a port"));
+    assert!(faults("advertise = \"0.0.0.0\"").contains("no address to be reached at"));
+    assert!(faults("profile = \"wam\"").contains("`membership.profile`: `wam` is not known: did you mean `wan`?"));
+    assert!(faults("enabled = \"yes\"").contains("`membership.enabled`: expected true, false, got the text"));
+    assert!(faults("key_file = \"~/none\"").contains("none holds no key"));
+    assert!(faults("key_file = \"~/short\"").contains("line 1: expected 64 hexadecimal digits"));
+    assert!(faults("key_file = \"~/missing\"").contains("it does not exist"));
+    assert!(faults("candidate = true").contains("candidates"));
+}
+
+#[test]
+fn a_topology_that_prunes_says_alone_who_belongs() {
+    let place = Place::new();
+    assert!(valid(place.load(STATIC)).membership.candidates);
+    let prunes = format!("{STATIC}prune = true\n");
+    assert!(!valid(place.load(&prunes)).membership.candidates);
+    assert!(valid(place.load(&format!("{prunes}[membership]\ncandidates = true\n"))).membership.candidates);
+}
+
+#[test]
+fn the_name_of_the_built_in_topology_is_taken() {
+    let place = Place::new();
+    let faults = place.faults("[[topology]]\nname = \"members\"\nstrategy = \"static\"\nnodes = [\"a@h1\"]\n");
+    assert!(faults.contains("members"), "{faults}");
 }

@@ -11,6 +11,8 @@ use metacluster_discovery::{
 };
 use metacluster_types::TopologyName;
 
+use crate::core::MEMBERS;
+
 use super::{
     TopologyConfig,
     fault::{Fault, Origin, suggestion},
@@ -134,6 +136,12 @@ pub(super) fn validate(entries: Vec<Entry>, faults: &mut Vec<Fault>) -> Vec<Topo
                 continue;
             }
         };
+        if name.as_str() == MEMBERS {
+            let message = format!(
+                "`{MEMBERS}` is the topology of the nodes that other members tell of: give this one another `name`"
+            );
+            faults.push(Fault::new(entry.place("name"), message));
+        }
         if let Some(first) = taken.get(&name) {
             let first = first.to_string();
             let first =

@@ -18,7 +18,7 @@ use super::{
     ApiConfig, Config, EpmdConfig, EpmdMode, HttpConfig, LogLevel, ReadinessConfig, cookie,
     environment::Environment,
     fault::{Fault, Faults, Origin},
-    handler,
+    handler, membership,
     raw::{Raw, RawTable},
     topology::{self, Entry},
     values::{self, Values},
@@ -55,6 +55,9 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
 
     let state_dir = check.state_dir();
     let epmd = check.epmd();
+    let topologies = topology::validate(topology_entries, &mut check.faults);
+    let prunes = topologies.iter().any(|topology| topology.prune);
+    let membership = membership::read(&values, environment, prunes, &mut check.faults, &mut check.warnings);
     let config = Config {
         cluster: check.name("cluster", ClusterName::new),
         place: Place { zone: check.optional("zone", Zone::new), region: check.optional("region", Region::new) },
@@ -65,7 +68,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         host: check.host(),
         listen: check.listen(),
         nodes: check.items("nodes.names", pattern),
-        topologies: topology::validate(topology_entries, &mut check.faults),
+        topologies,
         epmd,
         readiness: ReadinessConfig {
             nodes_min: check.count("readiness.nodes_min"),
@@ -74,6 +77,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         },
         handlers: handler::validate(handler_entries, &mut check.faults, &mut check.warnings),
         api: ApiConfig { socket: check.socket(&state_dir), http: check.http() },
+        membership,
         events_keep: check.count("events.keep"),
         log_level: check.log_level(),
         state_dir,

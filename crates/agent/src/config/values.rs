@@ -20,6 +20,7 @@ pub(super) enum Checked {
     Text(String),
     Number(u64),
     Duration(Duration),
+    Flag(bool),
     List(Vec<(String, Origin)>),
     Map(BTreeMap<String, String>),
 }
@@ -121,6 +122,13 @@ impl Values {
     pub(super) fn duration(&self, path: &str) -> Option<Duration> {
         match self.0.get(path) {
             Some((Checked::Duration(duration), _)) => Some(*duration),
+            Some(_) | None => None,
+        }
+    }
+
+    pub(super) fn flag(&self, path: &str) -> Option<bool> {
+        match self.0.get(path) {
+            Some((Checked::Flag(flag), _)) => Some(*flag),
             Some(_) | None => None,
         }
     }
@@ -232,6 +240,7 @@ fn from_text(key: &Key, text: &str, origin: Origin) -> Raw {
         Kind::Port | Kind::Count { .. } => {
             text.trim().parse().map_or_else(|_| RawValue::Text(text.to_owned()), RawValue::Integer)
         }
+        Kind::Flag => text.trim().parse().map_or_else(|_| RawValue::Text(text.to_owned()), RawValue::Boolean),
         Kind::List => RawValue::List(items().map(text_of).collect()),
         Kind::Map => {
             let pairs: Option<RawTable> = items()
@@ -273,6 +282,7 @@ fn check(kind: Kind, value: &RawValue) -> Result<Checked, (Option<Origin>, Strin
             }
             Err(here(format!("`{text}` is not known{}", suggestion(text, words.iter().copied()))))
         }
+        (Kind::Flag, RawValue::Boolean(flag)) => Ok(Checked::Flag(*flag)),
         (Kind::List, RawValue::List(items)) => {
             let item = |item: &Raw| match item.value.as_text() {
                 Some(text) => Ok((text.to_owned(), item.origin.clone())),
@@ -300,6 +310,7 @@ fn check(kind: Kind, value: &RawValue) -> Result<Checked, (Option<Origin>, Strin
             | Kind::Count { .. }
             | Kind::Duration { .. }
             | Kind::Choice(_)
+            | Kind::Flag
             | Kind::List
             | Kind::Map,
             _,

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use super::dial::atom;
 use crate::{
     events::{EventLog, Next, Reader},
-    view::{NodeState, View},
+    view::{MemberState, NodeState, View},
 };
 
 /// Subscribers of one node of ours; one more gets `{error, system_limit}`.
@@ -115,8 +115,10 @@ impl Desk {
             (Some("clusters"), _) => {
                 Term::list(view.clusters.iter().map(|cluster| Term::binary(cluster.name.as_str())))
             }
-            // One member until agents know one another: this one.
-            (Some("members"), _) => Term::list(view.agent.names.first().map(|name| atom(name.as_str()))),
+            (Some("members"), _) => {
+                let there = view.members.iter().filter(|member| member.state <= MemberState::Suspect);
+                Term::list(there.map(|member| atom(&member.name)))
+            }
             (Some("ready"), _) => Term::boolean(view.readiness.ready),
             (_, Some([what, pid, options])) if what.is_atom("subscribe") => match (pid.as_pid(), wish(options)) {
                 (Some(pid), Some(wish)) if self.subscribe(pid, wish) => Term::atom("ok"),

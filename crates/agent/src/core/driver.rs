@@ -13,7 +13,9 @@ use std::{
 use metacluster_discovery::{Local, Running};
 use metacluster_erl::Node;
 use metacluster_formation::{DialError, DropHow, Formation, Input, Note, Output, ReadinessRules};
-use metacluster_types::{EventKind, NodeName, Place, SourceUpdate, Subject, TopologyName, time::format_duration};
+use metacluster_types::{
+    AgentId, EventKind, NodeName, Place, SourceUpdate, Subject, TopologyName, time::format_duration,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -25,10 +27,15 @@ use super::{
     clock::Clock,
     dial::{self, Dial},
     locals::LocalEvent,
+    peers::Peers,
     picture::{Change, Picture},
     show::{self, Shown},
 };
-use crate::{events::EventLog, view::View};
+use crate::{
+    events::EventLog,
+    members::{LocalNodes, MemberChange, MemberEvent, MembersView},
+    view::{MemberState, View},
+};
 
 /// Messages that wait for the driver; senders wait beyond that.
 pub(crate) const QUEUE: usize = 1_024;
@@ -70,6 +77,8 @@ pub(crate) struct Inlets {
     pub(crate) locals: mpsc::Receiver<LocalEvent>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) epmd: watch::Receiver<crate::view::EpmdView>,
+    pub(crate) members: mpsc::Receiver<MemberEvent>,
+    pub(crate) members_view: watch::Receiver<Arc<MembersView>>,
 }
 
 /// See the module.
@@ -86,6 +95,7 @@ pub(crate) struct Driver {
     pub(crate) readiness_timeout: Duration,
     pub(crate) shown: Shown,
     pub(crate) strategies: Vec<Running>,
+    pub(super) peers: Peers,
     pub(crate) tasks: Tasks,
 }
 
@@ -106,6 +116,10 @@ impl Driver {
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
         let mut show_at = tokio::time::Instant::now();
         self.tasks.stale = true;
+        self.shown.members = Arc::clone(&inlets.members_view.borrow_and_update());
+        if let Some(input) = self.peers.begin() {
+            self.handle_peers(input);
+        }
         let done = loop {
             self.drain();
             let deadline = [self.formation.next_deadline(), self.picture.deadline()].into_iter().flatten().min();
@@ -124,6 +138,11 @@ impl Driver {
                 }
                 Some(event) = inlets.locals.recv() => self.handle_local(event),
                 Some(outcome) = self.tasks.running.join_next() => self.handle_outcome(outcome),
+                Some(event) = inlets.members.recv() => self.handle_member(&event),
+                Ok(()) = inlets.members_view.changed() => {
+                    let view = Arc::clone(&inlets.members_view.borrow_and_update());
+                    self.show_members(view);
+                }
                 Some((topology, update)) = inlets.sources.recv() => self.handle_source(topology, update),
                 Ok(()) = inlets.epmd.changed() => {
                     self.shown.epmd = inlets.epmd.borrow_and_update().clone();
@@ -150,7 +169,52 @@ impl Driver {
 
     fn handle_source(&mut self, topology: TopologyName, update: SourceUpdate) {
         self.shown.source(&topology, &update);
+        self.peers.source(&topology, &update);
         self.input(Input::Source { topology, update });
+    }
+
+    /// What members say to formation.
+    fn handle_peers(&mut self, input: Input) {
+        if let Input::Source { topology, update } = &input {
+            self.shown.source(topology, update);
+        }
+        self.input(input);
+    }
+
+    /// Something happened to another agent.
+    fn handle_member(&mut self, event: &MemberEvent) {
+        for input in self.peers.member(event) {
+            self.handle_peers(input);
+        }
+        let (kind, reason) = match event.change {
+            MemberChange::Joined => (EventKind::MemberJoin, None),
+            MemberChange::Suspect => (EventKind::MemberSuspect, Some("no answer")),
+            MemberChange::Recovered => (EventKind::MemberUpdate, Some("answers again")),
+            MemberChange::Updated => (EventKind::MemberUpdate, None),
+            MemberChange::Failed => (EventKind::MemberFailed, Some("no answer")),
+            MemberChange::Left(reason) | MemberChange::Ended(reason) => (EventKind::MemberLeave, Some(reason.as_str())),
+            MemberChange::NodesChanged | MemberChange::Forgotten => return,
+        };
+        match reason {
+            Some(reason) => info!("{} {} ({}): {reason}", kind.as_str(), event.name, event.address),
+            None => info!("{} {} ({})", kind.as_str(), event.name, event.address),
+        }
+        let subject = Subject { member: Some(event.name.clone()), ..Subject::default() };
+        self.event(kind, subject, event.place.clone(), reason.map(str::to_owned));
+        self.tasks.stale = true;
+    }
+
+    fn show_members(&mut self, view: Arc<MembersView>) {
+        let living = view.members.iter().filter(|member| member.state <= MemberState::Suspect);
+        let agents: BTreeSet<AgentId> = living.map(|member| member.id).collect();
+        self.shown.renew(view.id);
+        self.announce.send_if_modified(|local| {
+            let changed = local.agent != view.id || local.agents != agents;
+            (local.agent, local.agents) = (view.id, agents);
+            changed
+        });
+        self.shown.members = view;
+        self.tasks.stale = true;
     }
 
     fn handle_local(&mut self, event: LocalEvent) {
@@ -253,6 +317,13 @@ impl Driver {
         });
     }
 
+    /// Other agents are told of the local nodes.
+    fn tell_members(&self) {
+        let nodes = self.tasks.locals.keys().cloned().collect();
+        let links = u32::try_from(self.shown.counters.links).unwrap_or(u32::MAX);
+        self.peers.inlets.local(LocalNodes { nodes, links });
+    }
+
     fn handle_outcome(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
         match outcome {
             Ok(Outcome::Dialled { local, peer, outcome }) => {
@@ -353,6 +424,7 @@ impl Driver {
     fn show(&mut self) {
         self.tasks.stale = false;
         self.shown.counters.links = self.tasks.locals.values().map(|held| held.links.len() as u64).sum();
+        self.tell_members();
         let view = show::view(&mut self.shown, &self.formation, &self.picture, &self.place, &self.readiness);
         self.view.send_replace(Arc::new(view));
     }
@@ -377,6 +449,9 @@ impl Driver {
         self.shown.leaving = true;
         self.show();
         self.tasks.running.shutdown().await;
+        // Other agents hear of it first, and while the rest ends.
+        let inlets = self.peers.inlets.clone();
+        let told = tokio::spawn(async move { inlets.leave().await });
         if nodes {
             for (local, held) in &self.tasks.locals {
                 info!("{local} leaves its mesh");
@@ -399,6 +474,9 @@ impl Driver {
         }
         for strategy in self.strategies.drain(..) {
             strategy.stop().await;
+        }
+        if let Err(error) = told.await {
+            warn!("other agents were not told that this one leaves: {error}");
         }
     }
 }

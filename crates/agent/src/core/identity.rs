@@ -85,21 +85,20 @@ impl Identity {
             Ok(text) => text.trim().parse().map_err(|_| IdFault::Malformed(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let id = AgentId(rand::random());
-                // Written beside and renamed, so that a full disk leaves no half of an id.
-                let fresh = state_dir.join("agent-id.new");
-                let written = OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(0o600)
-                    .open(&fresh)
-                    .and_then(|mut file| writeln!(file, "{id}").and_then(|()| file.sync_all()));
-                written.and_then(|()| fs::rename(&fresh, &path)).map_err(IdFault::Io)?;
+                renew_id(state_dir, id).map_err(IdFault::Io)?;
                 Ok(id)
             }
             Err(error) => Err(IdFault::Io(error)),
         }
     }
+}
+
+/// Puts another id into the folder. Written beside and renamed, so that a full disk leaves no half of an id.
+pub(crate) fn renew_id(state_dir: &Path, id: AgentId) -> io::Result<()> {
+    let fresh = state_dir.join("agent-id.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    writeln!(file, "{id}").and_then(|()| file.sync_all())?;
+    fs::rename(&fresh, state_dir.join("agent-id"))
 }
 
 enum IdFault {

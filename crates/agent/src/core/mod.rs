@@ -14,6 +14,7 @@ mod identity;
 mod locals;
 mod ours;
 mod part;
+mod peers;
 mod picture;
 mod register;
 mod show;
@@ -39,12 +40,15 @@ use tracing::{debug, warn};
 
 pub use epmd::EpmdError;
 pub use identity::IdentityError;
+pub(crate) use identity::renew_id;
+pub(crate) use peers::MEMBERS;
 
 use crate::{
     api::{BindError, Leave, Listeners, Server, State},
     config::{Config, TopologyConfig},
     events::{EventLog, Reader},
     handlers::Handlers,
+    members::{self, Members},
     view::{AgentView, View},
 };
 use driver::{Command, Driver, Inlets, QUEUE, Tasks};
@@ -65,6 +69,9 @@ pub enum StartError {
     /// The API's socket or address.
     #[error(transparent)]
     Api(#[from] BindError),
+    /// The way to other agents.
+    #[error(transparent)]
+    Members(#[from] members::MembersError),
     /// A topology whose settings no strategy takes.
     #[error("topology {name}: {reason}")]
     Topology {
@@ -118,6 +125,7 @@ struct Running {
     handlers: Handlers,
     server: Server,
     ours: Arc<ours::Ours>,
+    _members: JoinSet<()>,
     _epmd: epmd::Epmd,
     _identity: identity::Identity,
 }
@@ -166,6 +174,26 @@ impl Agent {
         let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
         let port = listener.local_addr().map_or(address.port(), |address| address.port());
 
+        let started_at = WallClock::new(SystemTime::now());
+        let members = Members::start(
+            members::Agent {
+                id: identity.id,
+                cluster: config.cluster.clone(),
+                cookie: config.cookie.clone(),
+                place: config.place.clone(),
+                roles: config.roles.clone(),
+                tags: config.tags.clone(),
+                node_name: config.node_name.clone(),
+                host: config.host.clone(),
+                listen: config.listen.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()),
+                state_dir: config.state_dir.clone(),
+                started_at,
+            },
+            config.membership.clone(),
+        )?;
+        for warning in &members.warnings {
+            warn!("{warning}");
+        }
         let log = EventLog::new(config.cluster.clone(), config.events_keep);
         let agent_view = AgentView {
             id: identity.id,
@@ -177,7 +205,7 @@ impl Agent {
             roles: config.roles.clone(),
             tags: config.tags.clone(),
             pid: std::process::id(),
-            started_at: WallClock::new(SystemTime::now()),
+            started_at,
             uptime_seconds: 0,
             epmd: epmd.view.borrow().clone(),
             http: listeners.http_address(),
@@ -234,6 +262,13 @@ impl Agent {
         let mut formation = Formation::new(Settings::default(), rand::random());
         let mut shown = show::Shown::new(agent_view, Arc::clone(&ours));
         let mut strategies = Vec::new();
+        let candidates = config.membership.enabled && config.membership.candidates;
+        let members_topology = peers::topology().filter(|_| candidates);
+        if let Some(name) = &members_topology {
+            shown.add_topology(name, "members", false);
+            let rules = TopologyRules { prune: false, nodes: Vec::new(), ..TopologyRules::default() };
+            formation.handle_input(clock.now(), Input::TopologyAdded { name: name.clone(), rules });
+        }
         for (strategy_name, topology) in listed.into_iter().chain(custom) {
             shown.add_topology(&topology.name, &strategy_name, topology.prune);
             let rules =
@@ -257,11 +292,28 @@ impl Agent {
             readiness_timeout: config.readiness.timeout,
             shown,
             strategies,
+            peers: peers::Peers::new(members_topology, members.inlets),
             tasks: Tasks::default(),
         };
-        let inlets = Inlets { sources, locals, commands, epmd: epmd.view.clone() };
+        let inlets = Inlets {
+            sources,
+            locals,
+            commands,
+            epmd: epmd.view.clone(),
+            members: members.events,
+            members_view: members.view,
+        };
         let driver = Driven(tokio::spawn(driver.run(inlets)));
-        let running = Running { driver, tasks, handlers, server, ours, _epmd: epmd, _identity: identity };
+        let running = Running {
+            driver,
+            tasks,
+            handlers,
+            server,
+            ours,
+            _members: members.tasks,
+            _epmd: epmd,
+            _identity: identity,
+        };
         Ok(Self { log, view, commands: commands_in, running })
     }
 

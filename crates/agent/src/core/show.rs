@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use metacluster_formation::{Formation, PeerState, PeerView, Readiness, ReadinessRules};
-use metacluster_types::{NodeName, Place, SourceUpdate, TopologyName, WallClock};
+use metacluster_types::{AgentId, NodeName, Place, SourceUpdate, TopologyName, WallClock};
 
 use super::{ours::Ours, picture::Picture};
-use crate::view::{
-    AgentView, CandidateState, CandidateView, ClusterView, Counters, EpmdView, NodeKind, NodeState, NodeView,
-    ReadinessView, TopologyState, TopologyView, View,
+use crate::{
+    members::MembersView,
+    view::{
+        AgentView, CandidateState, CandidateView, ClusterView, Counters, EpmdView, MemberCounters, MemberView,
+        NodeKind, NodeState, NodeView, ReadinessView, TopologyState, TopologyView, View,
+    },
 };
 
 /// What the view needs beyond the machines: wall clock times, counters, and words for people.
@@ -25,6 +28,8 @@ pub(crate) struct Shown {
     pub(crate) counters: Counters,
     pub(crate) epmd: EpmdView,
     pub(crate) leaving: bool,
+    /// Every member, as the members' task has it.
+    pub(crate) members: Arc<MembersView>,
 }
 
 struct ShownTopology {
@@ -37,7 +42,9 @@ struct ShownTopology {
 
 impl Shown {
     pub(crate) fn new(agent: AgentView, ours: Arc<Ours>) -> Self {
+        let none = MembersView { id: agent.id, members: Vec::new(), counters: MemberCounters::default() };
         Self {
+            members: Arc::new(none),
             epmd: agent.epmd.clone(),
             agent,
             ours,
@@ -48,6 +55,11 @@ impl Shown {
             counters: Counters::default(),
             leaving: false,
         }
+    }
+
+    /// The agent goes on under another id.
+    pub(crate) fn renew(&mut self, id: AgentId) {
+        self.agent.id = id;
     }
 
     pub(crate) fn add_topology(&mut self, name: &TopologyName, strategy: &str, prune: bool) {
@@ -127,6 +139,8 @@ pub(crate) fn view(
         nodes: nodes.len(),
     };
     View {
+        members: members(shown, &nodes),
+        member_counters: shown.members.counters,
         nodes,
         topologies: topologies(shown, formation, &peers),
         clusters: vec![cluster],
@@ -140,6 +154,21 @@ pub(crate) fn view(
         counters: shown.counters,
         agent,
     }
+}
+
+/// Every member, with its nodes as they are seen from here.
+fn members(shown: &Shown, nodes: &[NodeView]) -> Vec<MemberView> {
+    let up = |name: &NodeName| {
+        let at = nodes.binary_search_by(|node| node.name.cmp(name)).ok();
+        at.and_then(|at| nodes.get(at)).map_or(NodeState::Down, |node| node.state)
+    };
+    let mut members = shown.members.members.clone();
+    for member in &mut members {
+        for node in &mut member.nodes {
+            node.state = up(&node.name);
+        }
+    }
+    members
 }
 
 /// Every node of the picture, and every candidate that was never seen up.

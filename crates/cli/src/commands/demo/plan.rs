@@ -18,6 +18,8 @@ pub(super) struct Ground {
     pub(super) folder: PathBuf,
     /// A free port for the epmd.
     pub(super) epmd_port: u16,
+    /// A free port for the agents as members of one another.
+    pub(super) membership_port: u16,
     /// A free port for the agents' gossip.
     pub(super) gossip_port: u16,
     /// What the gossip is encrypted with.
@@ -125,6 +127,11 @@ impl Plan {
              [api]\n\
              http = \"off\"\n\
              \n\
+             [membership]\n\
+             enabled = {membership}\n\
+             port = {membership_port}\n\
+             profile = \"local\"\n\
+             \n\
              [[topology]]\n\
              name = \"zones\"\n\
              strategy = \"gossip\"\n\
@@ -143,6 +150,9 @@ impl Plan {
             listen = text(&format!("{}:0", zone.address)),
             pattern = text(&format!("{}*", zone.name)),
             epmd_port = ground.epmd_port,
+            // Agents that share an address would share the port.
+            membership = ground.many_addresses,
+            membership_port = ground.membership_port,
             gossip_port = ground.gossip_port,
             secret = text(&ground.gossip_secret),
         )
@@ -176,6 +186,7 @@ mod tests {
         Ground {
             folder: PathBuf::from("/tmp/demo \"x\""),
             epmd_port: 5000,
+            membership_port: 5002,
             gossip_port: 5001,
             gossip_secret: "s3".to_owned(),
             many_addresses: true,

@@ -41,6 +41,7 @@ impl Sandbox {
         let ground = Ground {
             folder: folder.path().to_owned(),
             epmd_port: free_tcp_port().map_err(|error| no_port(&error))?,
+            membership_port: free_udp_port().map_err(|error| no_port(&error))?,
             gossip_port: free_udp_port().map_err(|error| no_port(&error))?,
             gossip_secret: random_text()?,
             many_addresses: TcpListener::bind((Ipv4Addr::new(127, 0, 1, 1), 0)).is_ok(),

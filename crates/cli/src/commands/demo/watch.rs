@@ -187,6 +187,7 @@ mod tests {
         let ground = Ground {
             folder: PathBuf::from("/tmp/x"),
             epmd_port: 1,
+            membership_port: 2,
             gossip_port: 1,
             gossip_secret: String::new(),
             many_addresses: true,
