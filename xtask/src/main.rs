@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask tidy | test | ci | bench | soak`.
+//! The project's own commands: `cargo xtask tidy | test | ci | bench | otp | soak`.
 //!
 //! Each ends with a non-zero status when the thing it checks is not so. None of them needs anything but Rust to start;
 //! what else is needed, `test` and `bench` install or name.
@@ -7,6 +7,7 @@
 mod arguments;
 mod bench;
 mod ci;
+mod otp;
 mod process;
 mod setup;
 mod soak;
@@ -25,6 +26,7 @@ cargo xtask COMMAND
   ci [--no-tests]               every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
   bench NAME [--json]           dist, epmd, formation, idle, link, membership, rewrite [--instructions] or startup;
                                 --json keeps the figures in benches/results
+  otp 25|27|29                  the tests of distribution and epmd against that release of Erlang/OTP
   soak [--minutes N]            fuzzing, and long simulations with fresh seeds (default: 10 minutes)
 ";
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "tidy" => Options::read(&rest, &[], &[]).and_then(|_| tidy::run()),
         "ci" => ci::run(&rest),
         "bench" => bench::run(&rest),
+        "otp" => otp::run(&rest),
         "soak" => soak::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{USAGE}");

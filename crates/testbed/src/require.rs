@@ -24,6 +24,8 @@ pub enum Tool {
     RabbitMq,
     /// Wireshark's `tshark`.
     Tshark,
+    /// `debootstrap`, and root, to unpack another release of Debian.
+    Debootstrap,
     /// A simulator of the Kubernetes API.
     Kmock,
     /// A simulator of AWS.
@@ -36,7 +38,7 @@ pub enum Tool {
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Erl,
         Self::Elixir,
         Self::ErlangCrypto,
@@ -45,6 +47,7 @@ impl Tool {
         Self::Serf,
         Self::RabbitMq,
         Self::Tshark,
+        Self::Debootstrap,
         Self::Kmock,
         Self::Moto,
         Self::Knot,
@@ -70,6 +73,7 @@ impl Tool {
             Self::Nftables => nix::unistd::geteuid().is_root() && succeed("nft", &["--version"]),
             Self::Serf => on_path("serf"),
             Self::Tshark => on_path("tshark"),
+            Self::Debootstrap => nix::unistd::geteuid().is_root() && on_path("debootstrap"),
             Self::RabbitMq => Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").is_file(),
             Self::Knot => on_path("knotd") && on_path("knotc"),
             Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().all(on_path),
@@ -89,6 +93,7 @@ impl Tool {
             }
             Self::Nftables => "nft is missing (Debian: apt-get install nftables; then run as root)",
             Self::Serf => "serf is missing (Debian: apt-get install serf)",
+            Self::Debootstrap => "debootstrap is missing (Debian: apt-get install debootstrap; then run as root)",
             Self::Tshark => "tshark is missing (Debian: apt-get install tshark)",
             Self::RabbitMq => "RabbitMQ is missing (Debian: apt-get install rabbitmq-server)",
             Self::Knot => "knotd is missing (Debian: apt-get install knot)",
@@ -113,6 +118,7 @@ impl Tool {
             Self::Nftables => "nftables",
             Self::Serf => "serf",
             Self::Tshark => "tshark",
+            Self::Debootstrap => "debootstrap",
             Self::RabbitMq => "rabbitmq-server",
             Self::Knot => "knot",
             Self::Avahi => "avahi-utils",
@@ -134,6 +140,7 @@ impl Tool {
             | Self::Serf
             | Self::RabbitMq
             | Self::Tshark
+            | Self::Debootstrap
             | Self::Knot
             | Self::Avahi => None,
         }
