@@ -8,7 +8,7 @@ use tokio::time::Duration;
 use crate::{
     Fault, Feed, Settings, Strategy, Value, dns, epmd,
     feed::Work,
-    fixed, gossip,
+    fixed, gossip, kubernetes,
     naming::{BASENAME, Gives, HOST_KEYS},
     settings::{Key, Reader, nearest},
 };
@@ -41,7 +41,7 @@ impl StrategyInfo {
     }
 }
 
-static STRATEGIES: [StrategyInfo; 6] = [
+static STRATEGIES: [StrategyInfo; 7] = [
     StrategyInfo {
         name: "static",
         summary: "A fixed list of nodes",
@@ -83,6 +83,13 @@ static STRATEGIES: [StrategyInfo; 6] = [
         gives: Gives::Hosts,
         keys: dns::KEYS,
         make: dns::make,
+    },
+    StrategyInfo {
+        name: "kubernetes",
+        summary: "The endpoints of a service, or pods, as the Kubernetes API tells them",
+        gives: Gives::Hosts,
+        keys: kubernetes::KEYS,
+        make: kubernetes::make,
     },
 ];
 

@@ -25,6 +25,7 @@ pub mod feed;
 pub mod fixed;
 mod gossip;
 pub mod http;
+mod kubernetes;
 pub mod look_up;
 pub mod naming;
 pub mod poll;

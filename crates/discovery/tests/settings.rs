@@ -43,9 +43,12 @@ fn every_strategy_is_built_from_its_table() {
         for key in info.keys.iter().filter(|key| key.absent == Absent::Required) {
             required.insert(key.name.to_owned(), example(key.kind));
         }
-        if info.name == "epmd" {
-            required.insert("nodes".to_owned(), "a@h".into());
-        }
+        // Where one of several is required.
+        match info.name {
+            "epmd" => required.insert("nodes".to_owned(), "a@h".into()),
+            "kubernetes" => required.insert("service".to_owned(), "shop".into()),
+            _ => None,
+        };
         assert_eq!(build(info.name, &required).err(), None, "{}: what is required is enough", info.name);
         for key in info.all_keys() {
             let mut all = required.clone();

@@ -1,14 +1,12 @@
 //! An answer: whole, or one that goes on.
 
-use std::collections::VecDeque;
-
 use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Response, StatusCode,
     body::{Body as _, Bytes, Incoming},
 };
 
-use super::HttpError;
+use super::{HttpError, Lines};
 
 /// How much of a body an error shows.
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -81,15 +79,14 @@ pub struct Streamed {
     at: String,
     bytes_max: usize,
     body: Incoming,
-    lines: VecDeque<Bytes>,
-    part: Vec<u8>,
+    lines: Lines,
     ended: bool,
 }
 
 impl Streamed {
     pub(super) fn new(response: Response<Incoming>, at: String, bytes_max: usize) -> Self {
         let (head, body) = response.into_parts();
-        Self { headers: head.headers, at, bytes_max, body, lines: VecDeque::new(), part: Vec::new(), ended: false }
+        Self { headers: head.headers, at, bytes_max, body, lines: Lines::new(bytes_max), ended: false }
     }
 
     /// The next line without its end, or `None` at the end of the answer; what stands after the last line end is a line
@@ -100,44 +97,22 @@ impl Streamed {
     /// connection goes.
     pub async fn line(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {
-            if let Some(line) = self.lines.pop_front() {
+            if let Some(line) = self.lines.pop() {
                 return Ok(Some(line));
             }
             if self.ended {
-                return Ok(None);
+                return Ok(self.lines.rest());
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.take(&data)?;
+                        let too_long = |_| HttpError::TooLong { at: self.at.clone(), bytes_max: self.bytes_max };
+                        self.lines.push(&data).map_err(too_long)?;
                     }
                 }
                 Some(Err(error)) => return Err(HttpError::broken(&self.at, &error)),
-                None => {
-                    self.ended = true;
-                    if !self.part.is_empty() {
-                        self.lines.push_back(std::mem::take(&mut self.part).into());
-                    }
-                }
+                None => self.ended = true,
             }
-        }
-    }
-
-    fn take(&mut self, mut data: &[u8]) -> Result<(), HttpError> {
-        loop {
-            let end = data.iter().position(|&byte| byte == b'\n');
-            let piece = &data[..end.unwrap_or(data.len())];
-            if self.part.len() + piece.len() > self.bytes_max {
-                return Err(HttpError::TooLong { at: self.at.clone(), bytes_max: self.bytes_max });
-            }
-            self.part.extend_from_slice(piece);
-            let Some(end) = end else { return Ok(()) };
-            let mut line = std::mem::take(&mut self.part);
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-            self.lines.push_back(line.into());
-            data = &data[end + 1..];
         }
     }
 }

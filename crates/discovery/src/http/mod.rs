@@ -9,6 +9,7 @@
 
 mod answer;
 mod error;
+mod lines;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,10 @@ pub use self::{
     answer::{Answer, Streamed},
     error::HttpError,
     request::{ANSWER_BYTES_MAX, ANSWER_WITHIN, Request},
+};
+pub(crate) use self::{
+    error::{find, innermost},
+    lines::{LineTooLong, Lines},
 };
 use crate::tls::{Stamp, TlsFiles};
 

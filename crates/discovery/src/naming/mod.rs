@@ -22,6 +22,8 @@ use crate::settings::{Absent, Key, Kind, Reader};
 /// How many hosts, and how many candidates, one answer may have. What is beyond, in the order of the hosts' ids, names
 /// and addresses, is left out with a line in the log.
 pub const HOSTS_MAX: usize = 10_000;
+/// How a host's node is called where nothing else is said.
+const USUAL: &str = "{basename}@{ip}";
 /// How many roles one tag may give.
 const ROLES_MAX: usize = 64;
 
@@ -109,6 +111,12 @@ pub struct Naming {
 impl Naming {
     /// Reads the keys, for a strategy that [gives](Gives) hosts. `roles_from` is read if the strategy's table has it.
     pub fn read(reader: &mut Reader<'_>, gives: Gives) -> Self {
+        Self::read_as(reader, gives, USUAL)
+    }
+
+    /// As [`Naming::read`], for a strategy whose hosts have their nodes named by another template than
+    /// `{basename}@{ip}` if none is given.
+    pub fn read_as(reader: &mut Reader<'_>, gives: Gives, usual: &str) -> Self {
         let basenames = reader.patterns("basename");
         let literal: Vec<&str> = basenames.iter().filter(|it| !is_open(it)).map(Pattern::as_str).collect();
         let mut faults = Vec::new();
@@ -138,7 +146,7 @@ impl Naming {
                 faults.push(("name_template", message));
                 None
             }
-            None => (!literal.is_empty()).then(Template::usual),
+            None => Template::parse(usual).ok().filter(|_| !literal.is_empty()),
         };
         for (key, message) in faults {
             reader.fault(key, &message);

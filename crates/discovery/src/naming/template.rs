@@ -48,11 +48,6 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// `{basename}@{ip}`.
-    pub(super) fn usual() -> Self {
-        Self { parts: vec![Part::Basename, Part::Text("@".to_owned()), Part::Ip] }
-    }
-
     /// Reads a template. The error says what is wrong and what would be right.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
