@@ -19,7 +19,8 @@ pub(crate) fn provide(tools: &[Tool]) -> Result<()> {
         return Ok(());
     }
     let lacks_package = |tool: &&Tool| tool.python().is_none() || !Python::can_be_made();
-    let packages: BTreeSet<&str> = missing.iter().filter(lacks_package).map(|tool| tool.debian_package()).collect();
+    let packages: BTreeSet<&str> =
+        missing.iter().filter(lacks_package).flat_map(|tool| tool.debian_package().split(' ')).collect();
     if !packages.is_empty() && can_install() {
         println!("installing {}", join(&packages));
         install(&packages)?;

@@ -17,7 +17,7 @@ use metacluster_testbed::{RUN_VARIABLE, TestRun, Tool, eventually_value, remove_
 use crate::{process::cargo, setup};
 
 /// What the tests need.
-const NEEDED: [Tool; 11] = [
+const NEEDED: [Tool; 13] = [
     Tool::Erl,
     Tool::Elixir,
     Tool::ErlangCrypto,
@@ -29,6 +29,8 @@ const NEEDED: [Tool; 11] = [
     Tool::Tshark,
     Tool::Knot,
     Tool::Avahi,
+    Tool::Postgres,
+    Tool::Etcd,
 ];
 
 /// How long processes may take to end after the last test.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, epmd, events, leave, topology, up, version, wait,
+    agent, check_config, completions, demo, demo_node, discover, epmd, events, leave, sql, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Topology(topology::Topology),
     /// Be the epmd of this host, or ask it, with the flags of the stock one
     Epmd(epmd::Epmd),
+    /// Make what the strategy `sql` needs in a database
+    Sql(sql::Sql),
     /// Make the agent leave and end
     Leave(leave::Leave),
     /// Tell the version of this program

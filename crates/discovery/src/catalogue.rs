@@ -11,6 +11,7 @@ use crate::{
     fixed, gossip, kubernetes,
     naming::{BASENAME, Gives, HOST_KEYS},
     settings::{Key, Reader, nearest},
+    sql,
 };
 
 /// One strategy, as help, reference and parser see it.
@@ -41,7 +42,7 @@ impl StrategyInfo {
     }
 }
 
-static STRATEGIES: [StrategyInfo; 7] = [
+static STRATEGIES: [StrategyInfo; 8] = [
     StrategyInfo {
         name: "static",
         summary: "A fixed list of nodes",
@@ -90,6 +91,13 @@ static STRATEGIES: [StrategyInfo; 7] = [
         gives: Gives::Hosts,
         keys: kubernetes::KEYS,
         make: kubernetes::make,
+    },
+    StrategyInfo {
+        name: "sql",
+        summary: "The peers that a database knows: PostgreSQL, or a file of SQLite",
+        gives: sql::GIVES,
+        keys: sql::KEYS,
+        make: sql::make,
     },
 ];
 

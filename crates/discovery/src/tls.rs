@@ -2,7 +2,7 @@
 //! a certificate of their own.
 //!
 //! Invariant: the one crypto provider is ring, named here and never taken from what a process may have installed. The
-//! name of a server is always checked.
+//! issuer and the name of a server are checked, unless a protocol's own settings say otherwise.
 
 use std::{
     fs,
@@ -12,10 +12,17 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
+
+use crate::settings::{Absent, Key, Kind, Reader};
 
 /// The files of TLS. Without any, the system's certificates are trusted and the client is nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +34,30 @@ pub struct TlsFiles {
     /// The key of the client's certificate (PEM). It may be in the file of the certificate.
     pub key: Option<PathBuf>,
 }
+
+/// The key of the certificates that are trusted, for the table of a strategy.
+pub const CA_FILE: Key = Key {
+    name: "ca_file",
+    kind: Kind::Path,
+    absent: Absent::Unset("the system's certificates alone"),
+    doc: "Certificates (PEM) to trust beside the system's",
+};
+
+/// The key of the client's certificate, for the table of a strategy.
+pub const CERTIFICATE_FILE: Key = Key {
+    name: "certificate_file",
+    kind: Kind::Path,
+    absent: Absent::Unset("no certificate is shown"),
+    doc: "The certificate (PEM) that is shown to the server",
+};
+
+/// The key of the key of the client's certificate, for the table of a strategy.
+pub const KEY_FILE: Key = Key {
+    name: "key_file",
+    kind: Kind::Path,
+    absent: Absent::Unset("it is in `certificate_file`"),
+    doc: "The key (PEM) of `certificate_file`",
+};
 
 /// What was wrong with the files. The configuration in use before stays in use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +86,14 @@ pub enum TlsFilesError {
 pub(crate) struct Stamp([Option<SystemTime>; 3]);
 
 impl TlsFiles {
+    /// Reads [`CA_FILE`], [`CERTIFICATE_FILE`] and [`KEY_FILE`].
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        if reader.is_given("key_file") && !reader.is_given("certificate_file") {
+            reader.fault("key_file", "has no use without `certificate_file`");
+        }
+        Self { ca: reader.path("ca_file"), certificate: reader.path("certificate_file"), key: reader.path("key_file") }
+    }
+
     pub(crate) fn stamp(&self) -> Stamp {
         let changed = |path: &Option<PathBuf>| {
             let metadata = fs::metadata(path.as_ref()?);
@@ -63,15 +102,30 @@ impl TlsFiles {
         Stamp([&self.ca, &self.certificate, &self.key].map(changed))
     }
 
-    /// Makes the configuration of a client. The files are read now.
+    /// Makes the configuration of a client that checks issuer and name. The files are read now.
     ///
     /// # Errors
     /// What is wrong with the files.
     pub fn client_config(&self) -> Result<ClientConfig, TlsFilesError> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsFilesError::Identity(error.to_string()))?
-            .with_root_certificates(self.roots()?);
+        self.client_config_that_checks(Check::Name)
+    }
+
+    /// As [`TlsFiles::client_config`], for a protocol whose settings say what is checked.
+    pub(crate) fn client_config_that_checks(&self, check: Check) -> Result<ClientConfig, TlsFilesError> {
+        let builder = builder()?;
+        let builder = match check {
+            Check::Name => builder.with_root_certificates(self.roots()?),
+            Check::Issuer => {
+                let inner = WebPkiServerVerifier::builder_with_provider(self.roots()?.into(), provider()).build();
+                let inner = inner.map_err(|error| TlsFilesError::Identity(error.to_string()))?;
+                let verifier = Lenient { provider: provider(), issuer: Some(inner) };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+            Check::Nothing => {
+                let verifier = Lenient { provider: provider(), issuer: None };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+        };
         let Some(path) = &self.certificate else { return Ok(builder.with_no_client_auth()) };
         let chain = certificates(path)?;
         let key_path = self.key.as_ref().unwrap_or(path);
@@ -92,6 +146,79 @@ impl TlsFiles {
             }
         }
         if roots.is_empty() { Err(TlsFilesError::NothingTrusted) } else { Ok(roots) }
+    }
+}
+
+/// What is checked of a server's certificate. Only protocols whose users choose it (PostgreSQL's `sslmode`) have less than
+/// all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// That the server has the key of the certificate that it shows, whatever certificate.
+    Nothing,
+    /// Also that someone trusted issued it.
+    Issuer,
+    /// Also that it is for the name that was asked for.
+    Name,
+}
+
+/// A configuration for where no TLS will be spoken and a type wants one: it trusts nobody.
+pub(crate) fn unused_config() -> Result<ClientConfig, TlsFilesError> {
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsFilesError> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsFilesError::Identity(error.to_string()))
+}
+
+/// Checks less than all of a certificate.
+#[derive(Debug)]
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    /// Checks the issuer, if that is wanted.
+    issuer: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(issuer) = &self.issuer else { return Ok(ServerCertVerified::assertion()) };
+        match issuer.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is what the verifier checks last.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

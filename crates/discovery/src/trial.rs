@@ -52,15 +52,18 @@ impl Trial {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start(strategy: Box<dyn Strategy>) -> Self {
-        let name = TopologyName::new("trial").expect("a valid name");
         let cluster = ClusterName::new("main").expect("a valid name");
-        let local = Local {
-            agent: AgentId(1),
-            cluster,
-            place: Place::default(),
-            nodes: BTreeSet::new(),
-            agents: BTreeSet::new(),
-        };
+        let (place, nodes, agents) = (Place::default(), BTreeSet::new(), BTreeSet::new());
+        Self::start_for(strategy, Local { agent: AgentId(1), cluster, place, nodes, agents })
+    }
+
+    /// Starts a strategy for such an agent.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start_for(strategy: Box<dyn Strategy>, local: Local) -> Self {
+        let name = TopologyName::new("trial").expect("a valid name");
         let (sender, updates) = mpsc::channel(QUEUE);
         let (local, receiver) = watch::channel(local);
         let running = spawn(name, strategy, receiver, sender);

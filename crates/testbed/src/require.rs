@@ -3,7 +3,7 @@
 
 use std::{env, path::Path, thread};
 
-use crate::{Python, TestRun, command::succeed};
+use crate::{Python, TestRun, command::succeed, postgres};
 
 /// Something that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,15 @@ pub enum Tool {
     Knot,
     /// An mDNS responder and browser: `avahi-daemon` and `avahi-browse`, with `dbus-daemon`.
     Avahi,
+    /// PostgreSQL's server, `psql` and PgBouncer.
+    Postgres,
+    /// `etcd`.
+    Etcd,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Erl,
         Self::Elixir,
         Self::ErlangCrypto,
@@ -52,6 +56,8 @@ impl Tool {
         Self::Moto,
         Self::Knot,
         Self::Avahi,
+        Self::Postgres,
+        Self::Etcd,
     ];
 
     /// Whether the machine has it.
@@ -78,6 +84,11 @@ impl Tool {
             Self::Knot => on_path("knotd") && on_path("knotc"),
             Self::Avahi => ["avahi-daemon", "avahi-browse", "dbus-daemon"].into_iter().all(on_path),
             Self::Kmock | Self::Moto => self.python().is_some_and(Python::is_there),
+            Self::Postgres => {
+                let programs = ["postgres", "initdb", "psql", "pgbouncer"];
+                on_path("setpriv") && programs.iter().all(|program| postgres::program(program).is_some())
+            }
+            Self::Etcd => on_path("etcd") && on_path("curl") && on_path("setpriv"),
         }
     }
 
@@ -101,13 +112,15 @@ impl Tool {
             Self::Kmock => {
                 "kmock is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
             }
+            Self::Postgres => "PostgreSQL is missing (Debian: apt-get install postgresql pgbouncer)",
+            Self::Etcd => "etcd is missing (Debian: apt-get install etcd-server curl)",
             Self::Moto => {
                 "moto is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
             }
         }
     }
 
-    /// The Debian package that has it, or what it takes to install it.
+    /// The Debian packages that have it, or what it takes to install it.
     #[must_use]
     pub fn debian_package(self) -> &'static str {
         match self {
@@ -123,6 +136,8 @@ impl Tool {
             Self::Knot => "knot",
             Self::Avahi => "avahi-utils",
             Self::Kmock | Self::Moto => "python3-venv",
+            Self::Postgres => "postgresql pgbouncer",
+            Self::Etcd => "etcd-server curl",
         }
     }
 
@@ -142,7 +157,9 @@ impl Tool {
             | Self::Tshark
             | Self::Debootstrap
             | Self::Knot
-            | Self::Avahi => None,
+            | Self::Avahi
+            | Self::Postgres
+            | Self::Etcd => None,
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod epmd;
 pub(crate) mod events;
 pub(crate) mod leave;
 pub(crate) mod nodes;
+pub(crate) mod sql;
 pub(crate) mod topologies;
 pub(crate) mod topology;
 pub(crate) mod up;
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Discover(arguments) => asynchronous(discover::run(arguments)),
         Command::Epmd(arguments) => epmd::run(&arguments),
         Command::Topology(arguments) => asynchronous(topology::run(arguments)),
+        Command::Sql(arguments) => asynchronous(sql::run(arguments)),
         Command::Leave(arguments) => asynchronous(leave::run(arguments)),
         Command::Version(arguments) => version::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
