@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, epmd, events, leave, sql, topology, up, version, wait,
+    agent, check_config, completions, demo, demo_node, discover, epmd, events, leave, members, sql, topology, up,
+    version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Agent(agent::Agent),
     /// Tell every fault of a configuration file
     CheckConfig(check_config::CheckConfig),
+    /// List the agents of the cluster
+    Members(members::Members),
     /// List the nodes
     Nodes(Listing),
     /// List the topologies and what they found

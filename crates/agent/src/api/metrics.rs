@@ -11,7 +11,7 @@ use axum::{
 use super::State;
 use crate::{
     handlers::Stats,
-    view::{CandidateState, NodeState, TopologyState, View},
+    view::{CandidateState, MemberState, NodeState, TopologyState, View},
 };
 
 pub(super) async fn metrics(Extract(state): Extract<State>) -> Response {
@@ -44,6 +44,8 @@ pub(super) fn render(view: &View, events: u64, handlers: &Stats, uptime_seconds:
     page.single("metacluster_dials_failed_total", "counter", "Dials that failed.", counters.dials_failed);
     page.single("metacluster_drops_total", "counter", "Links dropped on order.", counters.drops);
 
+    members(&mut page, view);
+
     page.family("metacluster_topology_up", "gauge", "1 when the topology's last look-up succeeded.");
     for topology in &view.topologies {
         let labels = [("topology", topology.name.as_str()), ("strategy", topology.strategy.as_str())];
@@ -74,6 +76,56 @@ pub(super) fn render(view: &View, events: u64, handlers: &Stats, uptime_seconds:
     let help = "Events that no command saw, since its queue was full.";
     page.single("metacluster_handler_overflow_total", "counter", help, counts.overflowed);
     page.0
+}
+
+/// What is known and counted of members.
+fn members(page: &mut Page, view: &View) {
+    page.family("metacluster_members", "gauge", "Known members by state.");
+    for state in [MemberState::Alive, MemberState::Suspect, MemberState::Failed, MemberState::Left] {
+        let count = view.members.iter().filter(|member| member.state == state).count();
+        page.sample("metacluster_members", &[("state", state.as_str())], count as u64);
+    }
+    let counters = view.member_counters;
+    page.family("metacluster_members_packets_total", "counter", "Packets of members by direction.");
+    let directions =
+        [("sent", counters.packets_sent), ("received", counters.packets_received), ("lost", counters.packets_lost)];
+    for (direction, count) in directions {
+        page.sample("metacluster_members_packets_total", &[("direction", direction)], count);
+    }
+    let help = "Bytes sent to members, without what sealing and the network add.";
+    page.single(
+        "metacluster_members_sent_bytes_total",
+        "counter",
+        help,
+        counters.bytes_sent + counters.stream_bytes_sent,
+    );
+    page.family("metacluster_members_refused_total", "counter", "Packets refused by reason.");
+    for (reason, count) in [
+        ("foreign", counters.foreign),
+        ("malformed", counters.malformed),
+        ("incompatible", counters.incompatible),
+        ("wrong_key", counters.wrong_key),
+        ("forged", counters.forged),
+        ("plain", counters.plain),
+        ("replayed", counters.replayed),
+        ("stale", counters.stale),
+        ("own", counters.own),
+        ("lies", counters.lies),
+    ] {
+        page.sample("metacluster_members_refused_total", &[("reason", reason)], count);
+    }
+    for (name, help, count) in [
+        ("metacluster_members_probes_total", "Probes sent.", counters.probes),
+        ("metacluster_members_probes_failed_total", "Probes without any answer.", counters.probes_failed),
+        ("metacluster_members_failed_total", "Members that were held failed here.", counters.failed),
+        ("metacluster_members_refuted_total", "Suspicions of this member that it refuted.", counters.refuted),
+        ("metacluster_members_pauses_total", "How often this process stood still.", counters.pauses),
+        ("metacluster_members_snapshot_failures_total", "Snapshots not read or written.", counters.snapshot_failures),
+    ] {
+        page.single(name, "counter", help, count);
+    }
+    let help = "How little this agent trusts its own judgement of members, from 0 to 8.";
+    page.single("metacluster_members_health", "gauge", help, counters.health);
 }
 
 struct Page(String);

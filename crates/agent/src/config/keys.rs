@@ -175,7 +175,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "membership.candidates",
         Kind::Flag,
-        Computed("true, unless a topology has prune = true"),
+        Computed("true, unless a topology has `prune` or `local_nodes`"),
         "Whether the nodes of other members are linked to, as the topology `members`.",
     ),
     key(

@@ -77,11 +77,12 @@ impl Encryption {
     }
 }
 
-/// Reads the section. `prunes` says whether a topology does.
+/// Reads the section. `selective` says whether a topology prunes, or is for some local nodes only: then the topologies
+/// alone say who is linked to whom.
 pub(super) fn read(
     values: &Values,
     environment: &Environment,
-    prunes: bool,
+    selective: bool,
     faults: &mut Vec<Fault>,
     warnings: &mut Vec<String>,
 ) -> MembershipConfig {
@@ -138,7 +139,7 @@ pub(super) fn read(
             Some(_) | None => Encryption::Required,
         },
         keys,
-        candidates: values.flag("membership.candidates").unwrap_or(!prunes),
+        candidates: values.flag("membership.candidates").unwrap_or(!selective),
         instance,
     }
 }

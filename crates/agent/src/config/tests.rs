@@ -564,11 +564,12 @@ fn what_membership_cannot_be_is_said() {
 }
 
 #[test]
-fn a_topology_that_prunes_says_alone_who_belongs() {
+fn a_topology_that_chooses_says_alone_who_belongs() {
     let place = Place::new();
     assert!(valid(place.load(STATIC)).membership.candidates);
     let prunes = format!("{STATIC}prune = true\n");
     assert!(!valid(place.load(&prunes)).membership.candidates);
+    assert!(!valid(place.load(&format!("{STATIC}local_nodes = [\"shop\"]\n"))).membership.candidates);
     assert!(valid(place.load(&format!("{prunes}[membership]\ncandidates = true\n"))).membership.candidates);
 }
 

@@ -56,8 +56,8 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
     let state_dir = check.state_dir();
     let epmd = check.epmd();
     let topologies = topology::validate(topology_entries, &mut check.faults);
-    let prunes = topologies.iter().any(|topology| topology.prune);
-    let membership = membership::read(&values, environment, prunes, &mut check.faults, &mut check.warnings);
+    let selective = topologies.iter().any(|topology| topology.prune || !topology.local_nodes.is_empty());
+    let membership = membership::read(&values, environment, selective, &mut check.faults, &mut check.warnings);
     let config = Config {
         cluster: check.name("cluster", ClusterName::new),
         place: Place { zone: check.optional("zone", Zone::new), region: check.optional("region", Region::new) },

@@ -43,6 +43,8 @@ pub(crate) const QUEUE: usize = 1_024;
 const SHOW_EVERY: Duration = Duration::from_millis(20);
 /// Pairs of which it is remembered that they were parted. What is beyond is dialled like any other.
 const PARTED_MAX: usize = 100_000;
+/// So many pairs that cannot be linked are remembered; then all are forgotten, and may be said again.
+const MIXED_MAX: usize = 1_000;
 /// How long a leave may take.
 const LEAVE: Duration = Duration::from_secs(10);
 
@@ -109,6 +111,21 @@ pub(crate) struct Tasks {
     memory: Memory,
     stale: bool,
     warned_unready: bool,
+    /// Pairs of which it was said that they can never be linked.
+    mixed: BTreeSet<(NodeName, NodeName)>,
+}
+
+impl Tasks {
+    /// Whether this was not said before: several topologies may find the same peer.
+    fn is_news(&mut self, note: &Note) -> bool {
+        if let Note::NameFormsMixed { local, peer, .. } = note {
+            if self.mixed.len() >= MIXED_MAX {
+                self.mixed.clear();
+            }
+            return self.mixed.insert((local.clone(), peer.clone()));
+        }
+        true
+    }
 }
 
 impl Driver {
@@ -352,7 +369,11 @@ impl Driver {
                 Output::Dial { local, peer } => self.dial(local, peer),
                 Output::Drop { local, peer, how } => self.remove(local, peer, how),
                 Output::Check { peer } => self.check(peer),
-                Output::Note(note) => tell(&note),
+                Output::Note(note) => {
+                    if self.tasks.is_news(&note) {
+                        tell(&note);
+                    }
+                }
                 Output::CandidateFound { topology, candidate } => {
                     self.shown.topology_changed(&topology);
                     let subject = Subject::candidate(topology, candidate.node);

@@ -9,6 +9,7 @@ pub(crate) mod discover;
 pub(crate) mod epmd;
 pub(crate) mod events;
 pub(crate) mod leave;
+pub(crate) mod members;
 pub(crate) mod nodes;
 pub(crate) mod sql;
 pub(crate) mod topologies;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Up(arguments) => up::run(&arguments),
         Command::Agent(arguments) => agent::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
+        Command::Members(arguments) => asynchronous(members::run(arguments)),
         Command::Nodes(arguments) => asynchronous(nodes::run(arguments)),
         Command::Topologies(arguments) => asynchronous(topologies::run(arguments)),
         Command::Events(arguments) => asynchronous(events::run(arguments)),

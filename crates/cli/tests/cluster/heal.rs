@@ -37,8 +37,8 @@ fn a_healed_cable_ends_in_a_full_mesh_when_the_nodes_had_not_noticed() -> Result
     let [first, _, cut] = &sites;
     let seen = first.beam.watch()?;
     cut.host.cable().cut()?;
-    // Long enough for heartbeats to fail to arrive, not for the nodes to notice.
-    std::thread::sleep(Duration::from_secs(3));
+    // Long enough for packets to fail to arrive, not for the nodes to notice, nor for the agents to hold the host failed.
+    std::thread::sleep(Duration::from_millis(800));
     cut.host.cable().heal()?;
     full_mesh(WHOLE_WITHIN, sites.iter().map(|site| &site.beam))?;
     // The links are alive, not only believed to be: a call crosses each of them.

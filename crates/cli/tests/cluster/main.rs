@@ -7,6 +7,7 @@ mod bad_input;
 mod death;
 mod heal;
 mod libcluster;
+mod members;
 mod mesh;
 mod refusals;
 mod restarts;
