@@ -6,9 +6,9 @@ use metacluster_types::Pattern;
 use tokio::time::Duration;
 
 use crate::{
-    Fault, Feed, Settings, Strategy, Value, dns, epmd,
+    Fault, Feed, Settings, Strategy, Value, dns, epmd, exec,
     feed::Work,
-    fixed, gossip, kubernetes,
+    file, fixed, gossip, kubernetes, mdns,
     naming::{BASENAME, Gives, HOST_KEYS},
     settings::{Key, Reader, nearest},
     sql,
@@ -42,7 +42,7 @@ impl StrategyInfo {
     }
 }
 
-static STRATEGIES: [StrategyInfo; 8] = [
+static STRATEGIES: &[StrategyInfo] = &[
     StrategyInfo {
         name: "static",
         summary: "A fixed list of nodes",
@@ -99,12 +99,33 @@ static STRATEGIES: [StrategyInfo; 8] = [
         keys: sql::KEYS,
         make: sql::make,
     },
+    StrategyInfo {
+        name: "file",
+        summary: "The nodes and hosts that a file lists, watched",
+        gives: Gives::Both,
+        keys: file::KEYS,
+        make: file::make,
+    },
+    StrategyInfo {
+        name: "exec",
+        summary: "The nodes and hosts that a program prints",
+        gives: Gives::Both,
+        keys: exec::KEYS,
+        make: exec::make,
+    },
+    StrategyInfo {
+        name: "mdns",
+        summary: "Agents on the same link, by multicast DNS",
+        gives: Gives::Names,
+        keys: mdns::KEYS,
+        make: mdns::make,
+    },
 ];
 
 /// Every strategy, in the order of the documentation.
 #[must_use]
 pub fn strategies() -> &'static [StrategyInfo] {
-    &STRATEGIES
+    STRATEGIES
 }
 
 /// Makes a strategy. Keys that the agent reads ([`settings::COMMON`](crate::settings::COMMON)) may be among the

@@ -21,13 +21,17 @@
 pub mod catalogue;
 mod dns;
 mod epmd;
+mod exec;
 pub mod feed;
+mod file;
 pub mod fixed;
 mod gossip;
 pub mod http;
 mod kubernetes;
 pub mod look_up;
+mod mdns;
 pub mod naming;
+mod peers;
 pub mod poll;
 mod record;
 pub mod run;

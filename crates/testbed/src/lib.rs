@@ -11,6 +11,7 @@
 #![expect(clippy::missing_errors_doc, reason = "each call fails as the tool that it runs fails, and says so")]
 
 mod agent;
+mod avahi;
 mod beam;
 mod cable;
 mod child;
@@ -35,6 +36,7 @@ mod run;
 mod web;
 
 pub use agent::{Agent, AgentBuilder};
+pub use avahi::Avahi;
 pub use beam::{Beam, BeamBuilder, Change, Sighting};
 pub use cable::Cable;
 pub use child::Child;
