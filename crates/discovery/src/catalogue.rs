@@ -6,9 +6,9 @@ use metacluster_types::Pattern;
 use tokio::time::Duration;
 
 use crate::{
-    Fault, Feed, Settings, Strategy, Value, dns, epmd, exec,
+    Fault, Feed, Settings, Strategy, Value, aws, dns, epmd, exec,
     feed::Work,
-    file, fixed, gossip, kubernetes, mdns,
+    file, fixed, gossip, kubernetes, launch_data, mdns,
     naming::{BASENAME, Gives, HOST_KEYS},
     settings::{Key, Reader, nearest},
     sql,
@@ -91,6 +91,27 @@ static STRATEGIES: &[StrategyInfo] = &[
         gives: Gives::Hosts,
         keys: kubernetes::KEYS,
         make: kubernetes::make,
+    },
+    StrategyInfo {
+        name: "ec2",
+        summary: "The instances of an AWS account, by tag, security group or Auto Scaling group",
+        gives: Gives::Hosts,
+        keys: aws::ec2::KEYS,
+        make: aws::ec2::make,
+    },
+    StrategyInfo {
+        name: "ecs",
+        summary: "The tasks of an AWS ECS cluster, by service or family",
+        gives: Gives::Hosts,
+        keys: aws::ecs::KEYS,
+        make: aws::ecs::make,
+    },
+    StrategyInfo {
+        name: "launch-data",
+        summary: "Seeds that were given at launch: user data, environment, file or kernel command line",
+        gives: Gives::Hosts,
+        keys: launch_data::KEYS,
+        make: launch_data::make,
     },
     StrategyInfo {
         name: "sql",

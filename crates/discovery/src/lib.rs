@@ -18,6 +18,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+pub mod aws;
 pub mod catalogue;
 mod dns;
 mod epmd;
@@ -28,6 +29,7 @@ pub mod fixed;
 mod gossip;
 pub mod http;
 mod kubernetes;
+mod launch_data;
 pub mod look_up;
 mod mdns;
 pub mod naming;

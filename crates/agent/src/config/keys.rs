@@ -54,8 +54,13 @@ const fn key(path: &'static str, kind: Kind, default: Default, doc: &'static str
 /// The keys that stand once.
 pub(super) const KEYS: &[Key] = &[
     key("cluster", Kind::Text, Fixed("main"), "The cluster of this host."),
-    key("zone", Kind::Text, Fixed("local"), "The availability zone of this host."),
-    key("region", Kind::Text, Computed("none"), "The region of this host."),
+    key(
+        "zone",
+        Kind::Text,
+        Fixed("local"),
+        "The availability zone of this host. Where nobody says it, an instance or a task of AWS takes what AWS says.",
+    ),
+    key("region", Kind::Text, Computed("what AWS says of an instance or a task"), "The region of this host."),
     key("roles", Kind::List, Fixed(""), "What this host is for, such as `web`."),
     key("tags", Kind::Map, Fixed(""), "Labels of this host."),
     key(
@@ -208,9 +213,9 @@ pub(super) const ENTRIES: [&str; 2] = ["topology", "handler"];
 /// Sections that a later version reads.
 pub(super) const LATER: [&str; 2] = ["federation", "cells"];
 
-/// Variables that begin as ours do and are no keys: the cookie, and what a handler's command gets (it may well start
-/// an agent).
-pub(super) const OTHER_VARIABLES: [&str; 9] = [
+/// Variables that begin as ours do and are no keys: the cookie, the seeds of `launch-data`, and what a handler's command
+/// gets (it may well start an agent).
+pub(super) const OTHER_VARIABLES: [&str; 10] = [
     super::cookie::COOKIE_VARIABLE,
     "METACLUSTER_EVENT",
     "METACLUSTER_SEQ",
@@ -220,6 +225,7 @@ pub(super) const OTHER_VARIABLES: [&str; 9] = [
     "METACLUSTER_TOPOLOGY",
     "METACLUSTER_REASON",
     "METACLUSTER_LOG",
+    "METACLUSTER_SEEDS",
 ];
 
 /// The environment variable of a key.

@@ -43,6 +43,8 @@ pub struct Config {
     pub cluster: ClusterName,
     /// Where this host is. The zone is always known: `local` when nothing else is said.
     pub place: Place,
+    /// Whether the zone was said, and not made up.
+    pub zone_said: bool,
     /// What this host is for.
     pub roles: BTreeSet<Role>,
     /// Labels of this host.

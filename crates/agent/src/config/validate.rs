@@ -61,6 +61,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
     let config = Config {
         cluster: check.name("cluster", ClusterName::new),
         place: Place { zone: check.optional("zone", Zone::new), region: check.optional("region", Region::new) },
+        zone_said: values.origin("zone").is_explicit(),
         roles: check.items("roles", Role::new).into_iter().collect(),
         tags: check.tags(),
         cookie: check.cookie(),

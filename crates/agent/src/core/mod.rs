@@ -13,6 +13,7 @@ mod epmd;
 mod identity;
 mod locals;
 mod ours;
+mod own_host;
 mod part;
 mod peers;
 mod picture;
@@ -152,11 +153,12 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub async fn start_with(config: Config, custom: Vec<CustomTopology>) -> Result<Self, StartError> {
+    pub async fn start_with(mut config: Config, custom: Vec<CustomTopology>) -> Result<Self, StartError> {
         let clock = clock::Clock::start();
-        let listed = built(config.topologies, config.epmd.port)?;
+        let listed = built(std::mem::take(&mut config.topologies), config.epmd.port)?;
         let custom = custom.into_iter().map(|topology| ("custom".to_owned(), topology));
         let identity = identity::Identity::hold(&config.state_dir)?;
+        own_host::complete(&mut config).await;
         let listeners = Listeners::bind(&config.api).await?;
         let epmd = epmd::Epmd::start(config.epmd.clone()).await?;
         for warning in config.warnings.iter().chain(listeners.warnings()) {

@@ -3,6 +3,7 @@
 //! Each test makes its own network of namespaces. What is asserted is what the nodes themselves and the readers of
 //! events say, never a log line, but where a log line is what a person is promised.
 
+mod aws;
 mod bad_input;
 mod death;
 mod heal;
