@@ -109,3 +109,28 @@ async fn an_api_that_hangs_dies_and_returns_changes_nothing_by_that() {
     trial.until(&["shop@10.0.0.4", "shop@10.0.0.5"]).await;
     trial.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_change_is_a_candidate_within_200_milliseconds() {
+    let Some(kmock) = start() else { return };
+    let mut trial = Trial::of(&spec(&kmock, "service=shop,node_labels=false"));
+    trial.until(&[]).await;
+    kmock.wait_for_watches("endpointslices", 1).expect("a watch");
+    let mut endpoints = Vec::new();
+    let mut took = Vec::new();
+    for n in 0..21 {
+        endpoints.push(endpoint(&format!("shop-{n}"), &format!("10.0.1.{n}")));
+        let changed = endpoint_slice("shop", "a", "shop", &endpoints);
+        // From before the change is even sent.
+        let began = Instant::now();
+        kmock.apply(SLICES, &changed).expect("applied");
+        trial.until_candidates("one more", |found| found.len() == endpoints.len()).await;
+        took.push(began.elapsed());
+    }
+    took.sort();
+    let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("a change in Kubernetes is a candidate after {median:?} (median of {}), {most:?} at most", took.len());
+    // The median, so that a machine which stands still for a moment does not count.
+    assert!(median.as_millis() < 200, "{took:?}");
+    trial.stop().await;
+}
