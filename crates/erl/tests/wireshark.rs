@@ -25,7 +25,8 @@ fn has_tshark() -> bool {
 /// What the analyser prints of the packets that fit the filter.
 fn dissect(path: &Path, filter: &str, fields: &[&str]) -> Vec<String> {
     let mut command = Command::new("tshark");
-    command.arg("-r").arg(path).args(["-d", &format!("tcp.port=={},erldp", capture::PORT), "-Y", filter]);
+    // In two passes, since only the second knows where a message that began in a packet ended.
+    command.arg("-2").arg("-r").arg(path).args(["-d", &format!("tcp.port=={},erldp", capture::PORT), "-Y", filter]);
     command.args(["-T", "fields"]).args(fields.iter().flat_map(|field| ["-e", field]));
     let output = command.output().expect("tshark runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
