@@ -6,10 +6,11 @@ use metacluster_types::Pattern;
 use tokio::time::Duration;
 
 use crate::{
-    Fault, Feed, Settings, Strategy, Value, aws, dns, epmd, exec,
+    Fault, Feed, Settings, Strategy, Value, aws, consul, dns, epmd, etcd, exec,
     feed::Work,
     file, fixed, gossip, kubernetes, launch_data, mdns,
     naming::{BASENAME, Gives, HOST_KEYS},
+    rancher,
     settings::{Key, Reader, nearest},
     sql,
 };
@@ -119,6 +120,27 @@ static STRATEGIES: &[StrategyInfo] = &[
         gives: sql::GIVES,
         keys: sql::KEYS,
         make: sql::make,
+    },
+    StrategyInfo {
+        name: "etcd",
+        summary: "The peers below a prefix of etcd's keys",
+        gives: etcd::GIVES,
+        keys: etcd::KEYS,
+        make: etcd::make,
+    },
+    StrategyInfo {
+        name: "consul",
+        summary: "The instances of a service that Consul knows",
+        gives: consul::GIVES,
+        keys: consul::KEYS,
+        make: consul::make,
+    },
+    StrategyInfo {
+        name: "rancher",
+        summary: "The containers of a service, by the metadata of Rancher 1.x",
+        gives: rancher::GIVES,
+        keys: rancher::KEYS,
+        make: rancher::make,
     },
     StrategyInfo {
         name: "file",

@@ -20,8 +20,10 @@
 
 pub mod aws;
 pub mod catalogue;
+mod consul;
 mod dns;
 mod epmd;
+mod etcd;
 mod exec;
 pub mod feed;
 mod file;
@@ -35,6 +37,7 @@ mod mdns;
 pub mod naming;
 mod peers;
 pub mod poll;
+mod rancher;
 mod record;
 pub mod run;
 pub mod settings;

@@ -78,8 +78,13 @@ impl Etcd {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.at)
     }
 
-    /// Runs `etcdctl` of the third API against it, if the machine has it, or asks its gateway with `curl`: a POST of JSON.
+    /// Asks its JSON gateway with `curl`: a POST of JSON.
     pub fn post(&self, path: &str, body: &str) -> Result<String> {
+        self.post_as("", path, body)
+    }
+
+    /// The same with the token of a user.
+    pub fn post_as(&self, token: &str, path: &str, body: &str) -> Result<String> {
         let mut command = match &self.launcher {
             Some(launcher) => {
                 // The arguments end with the program, which is etcd there.
@@ -92,6 +97,9 @@ impl Etcd {
             None => Command::new("curl"),
         };
         command.args(["--silent", "--show-error", "--insecure", "--max-time", "20", "--data", body]);
+        if !token.is_empty() {
+            command.args(["--header", &format!("Authorization: {token}")]);
+        }
         capture(command.arg(format!("{}{path}", self.url())))
     }
 
