@@ -130,6 +130,10 @@ pub struct Membership {
     proof: LeaveProof,
     phase: Phase,
     epochs_raised: VecDeque<Instant>,
+    /// When others said of this boot what it did not say itself.
+    contradicted: VecDeque<Instant>,
+    /// Who sent the message that was refused last, if a later boot of it is known.
+    outdated: Option<AgentId>,
     rng: ChaCha8Rng,
     members: Members,
     tombstones: Tombstones,
@@ -178,6 +182,8 @@ impl Membership {
             proof: identity.proof,
             phase: Phase::Member,
             epochs_raised: VecDeque::new(),
+            contradicted: VecDeque::new(),
+            outdated: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             members: Members::default(),
             tombstones: Tombstones::default(),
@@ -370,6 +376,7 @@ impl Membership {
 
     /// Reads header, message and items; counts what is refused.
     fn open<'a>(&mut self, bytes: &'a [u8]) -> Option<(Header<'a>, Message, Items)> {
+        self.outdated = None;
         let mut reader = Reader::new(bytes);
         let header = match header(&mut reader) {
             Ok(header) => header,
@@ -395,6 +402,7 @@ impl Membership {
         let old = self.members.of(header.sender).is_some_and(|member| header.epoch < member.stamp.epoch);
         if old || header.epoch > record::EPOCH_MAX {
             self.counters.stale += 1;
+            self.outdated = old.then_some(header.sender);
             return None;
         }
         let body = message(&mut reader).and_then(|message| Ok((message, items(&mut reader)?)));
@@ -407,12 +415,25 @@ impl Membership {
         }
     }
 
+    /// A boot of which a later one is known still speaks: it goes beyond that one once it hears of it, or learns in the end
+    /// that another process uses its id. Without a word it would find everybody silent.
+    fn tell_later_boot(&mut self, now: Instant, from: SocketAddr) {
+        let later = self.outdated.take().and_then(|id| self.known(id));
+        if let Some(later) = later.filter(|_| !self.is_silent())
+            && self.wants_are_fresh(now)
+        {
+            self.send(from, &Message::Gossip, &[later]);
+        }
+    }
+
     fn on_packet(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         if bytes.len() > 4 * self.settings.datagram_bytes_max {
             self.counters.malformed += 1;
             return;
         }
-        let Some((header, message, Items { claims, user })) = self.open(bytes) else { return };
+        let Some((header, message, Items { claims, user })) = self.open(bytes) else {
+            return self.tell_later_boot(now, from);
+        };
         if matches!(self.phase, Phase::Left | Phase::Taken) {
             return;
         }

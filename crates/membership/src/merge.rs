@@ -18,6 +18,9 @@ use crate::{
 
 /// One claim may raise an incarnation by so much; more is a lie.
 const INCARNATION_JUMP_MAX: u32 = 1 << 12;
+/// A boot that is contradicted so often within this time is not ours alone.
+const CONTRADICTED_MAX: usize = 8;
+const CONTRADICTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// Members whose failure is claimed are checked, so many at a time.
 const DOUBTS_MAX: usize = 64;
 /// A member that came back so often is given no more time than this many doublings.
@@ -322,6 +325,9 @@ impl Membership {
                 if ahead || (claim.stamp == self.stamp && other) {
                     self.counters.lies += 1;
                     self.version = self.version.max(claim.version);
+                    if self.is_doubled(now) {
+                        return self.raise_epoch(now, self.stamp.epoch);
+                    }
                     self.raise_incarnation(now, claim.stamp.incarnation);
                     self.announce(now, true);
                 }
@@ -340,6 +346,20 @@ impl Membership {
             ClaimKind::Left(Ending::Provider(_)) => self.on_ended(now),
             ClaimKind::Left(Ending::Leave(_)) => self.counters.lies += 1,
         }
+    }
+
+    /// Whether this boot was contradicted so often that another process is at work under its id and its very epoch, as
+    /// when two copies of a disk boot in the same second. A later boot of one of them then settles it.
+    fn is_doubled(&mut self, now: Instant) -> bool {
+        while self.contradicted.front().is_some_and(|&at| now.since(at) > CONTRADICTED_WITHIN) {
+            self.contradicted.pop_front();
+        }
+        self.contradicted.push_back(now);
+        let doubled = self.contradicted.len() > CONTRADICTED_MAX;
+        if doubled {
+            self.contradicted.clear();
+        }
+        doubled
     }
 
     /// Goes beyond what is said of this member; begins a new boot when the counter comes near its end.

@@ -238,7 +238,13 @@ impl Membership {
         let reply = if bytes.len() > self.settings.stream_bytes_max || self.is_silent() {
             None
         } else {
-            self.open(bytes).and_then(|(header, message, Items { claims, user })| {
+            let opened = self.open(bytes);
+            let later = self.outdated.take().and_then(|id| self.known(id));
+            if let (None, Some(later)) = (&opened, later) {
+                let bytes = self.compose(&Message::Records, [later]);
+                return self.push(Output::Reply { stream, bytes });
+            }
+            opened.and_then(|(header, message, Items { claims, user })| {
                 let sender = header.sender;
                 let wants_all = matches!(message, Message::Join);
                 self.apply_all(now, claims, sender, None);

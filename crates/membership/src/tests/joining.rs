@@ -86,3 +86,30 @@ fn the_address_of_a_dead_member_brings_it_no_life() {
     assert_eq!(cluster.kinds(0, 8), [ChangeKind::Joined], "nor does it harm the heir");
     assert!(cluster.agents[heir].machine.counters().misdirected > 0);
 }
+
+/// Two processes with one id, at two addresses: they end as two members, whether their boots differ or not.
+fn doubled(epochs: [u64; 2]) {
+    let mut cluster = Cluster::formed(3);
+    for (place, epoch) in [(7, epochs[0]), (8, epochs[1])] {
+        let number = cluster.add(machine(cluster.now, 9, epoch, "main"), at(place));
+        let described = description(&format!("twin-{place}"), at(place));
+        cluster.agents[number].machine.describe(cluster.now, described).expect("it fits");
+        cluster.input(number, Input::Seeds(vec![at(0)]));
+    }
+    let taken = |cluster: &Cluster| {
+        let twins = &cluster.agents[3..];
+        twins.iter().any(|twin| twin.notices.contains(&Notice::IdentityTaken))
+    };
+    let took = cluster.until(Duration::from_secs(120), taken);
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+fn an_id_that_two_boots_use_is_found_out() {
+    doubled([5, 9]);
+}
+
+#[test]
+fn an_id_that_one_boot_uses_twice_is_found_out() {
+    doubled([5, 5]);
+}
