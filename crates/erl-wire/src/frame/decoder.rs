@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     control::{Control, ControlError},
+    rewrite::Route,
     term::{self, DecodeError, Limits},
 };
 
@@ -34,6 +35,9 @@ impl Default for Bounds {
         }
     }
 }
+
+/// Takes messages as bytes, before anything is built of them: see [`Decoder::next_frame_but`].
+pub type Taken<'t> = dyn FnMut(&Route<'_>, &Bytes) -> bool + 't;
 
 /// Why a connection cannot go on. Frames are read in order, so there is no way to skip what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,12 +161,24 @@ impl Decoder {
     /// # Errors
     /// When the connection cannot go on.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.next_frame_but(&mut |_, _| false)
+    }
+
+    /// As [`Decoder::next_frame`], without the messages that `taken` takes: it is shown the route of each whole message, and
+    /// its control message and payload in a row, without version byte. No term is built of what it takes.
+    ///
+    /// # Errors
+    /// As [`Decoder::next_frame`].
+    pub fn next_frame_but(&mut self, taken: &mut Taken<'_>) -> Result<Option<Frame>, FrameError> {
         loop {
             if let Some(direct) = self.direct.take_if(|direct| direct.missing == 0) {
                 self.large = true;
                 let message = match direct.to {
-                    To::Whole(bytes) => self.message(bytes.freeze())?,
-                    To::Fragment(sequence) => self.assembly.end(sequence).map(|whole| self.whole(whole)).transpose()?,
+                    To::Whole(bytes) => self.message(bytes.freeze(), taken)?,
+                    To::Fragment(sequence) => match self.assembly.end(sequence) {
+                        Some(whole) => self.whole(whole, taken)?,
+                        None => None,
+                    },
                 };
                 if let Some(message) = message {
                     return Ok(Some(Frame::Message(message)));
@@ -189,7 +205,7 @@ impl Decoder {
                 return Ok(Some(Frame::Tick));
             }
             let frame = self.buffer.split_to(length).freeze();
-            if let Some(message) = self.message(frame)? {
+            if let Some(message) = self.message(frame, taken)? {
                 return Ok(Some(Frame::Message(message)));
             }
         }
@@ -227,10 +243,10 @@ impl Decoder {
         Ok(Direct { missing: length - come.len(), to })
     }
 
-    fn message(&mut self, frame: Bytes) -> Result<Option<Message>, FrameError> {
+    fn message(&mut self, frame: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
         match *frame {
-            [PASS_THROUGH, ..] => self.pass_through(frame.slice(1..)).map(Some),
-            [VERSION, HEADER, 0, ..] => self.whole(frame.slice(3..)).map(Some),
+            [PASS_THROUGH, ..] => self.pass_through(frame.slice(1..), taken),
+            [VERSION, HEADER, 0, ..] => self.whole(frame.slice(3..), taken),
             [VERSION, HEADER, _, ..] => Err(FrameError::AtomCache),
             [VERSION, kind @ (FIRST_FRAGMENT | NEXT_FRAGMENT), ref rest @ ..] => {
                 let unknown = || FrameError::UnknownKind(start_of(&frame));
@@ -246,27 +262,47 @@ impl Decoder {
                         [] => return Err(unknown()),
                     }
                 };
-                whole.map(|whole| self.whole(whole)).transpose()
+                match whole {
+                    Some(whole) => self.whole(whole, taken),
+                    None => Ok(None),
+                }
             }
             _ => Err(FrameError::UnknownKind(start_of(&frame))),
         }
     }
 
     /// Terms that have their version byte.
-    fn pass_through(&self, bytes: Bytes) -> Result<Message, FrameError> {
-        let (control, taken) = term::decode_external(&bytes, &self.bounds.control)?;
-        let rest = bytes.slice(taken..);
+    fn pass_through(&self, bytes: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
+        if let Some((&VERSION, terms)) = bytes.split_first()
+            && let Ok(route) = Route::read(terms)
+            && let Some((&VERSION, payload)) = route.payload.split_first().or(Some((&VERSION, &[])))
+            && route.has_payload() != payload.is_empty()
+        {
+            // Rare: only what has no fragments sends it. The terms stand apart, and are put in a row.
+            let whole = Bytes::from([route.control, payload].concat());
+            if Route::read(&whole).is_ok_and(|route| taken(&route, &whole)) {
+                return Ok(None);
+            }
+        }
+        let (control, length) = term::decode_external(&bytes, &self.bounds.control)?;
+        let rest = bytes.slice(length..);
         match rest.first() {
-            None => message(control.try_into()?, rest),
-            Some(&VERSION) => message(control.try_into()?, rest.slice(1..)),
+            None => message(control.try_into()?, rest).map(Some),
+            Some(&VERSION) => message(control.try_into()?, rest.slice(1..)).map(Some),
             Some(&other) => Err(DecodeError::Version(other).into()),
         }
     }
 
     /// Terms that have none.
-    fn whole(&self, bytes: Bytes) -> Result<Message, FrameError> {
-        let (control, taken) = term::decode(&bytes, &self.bounds.control)?;
-        message(control.try_into()?, bytes.slice(taken..))
+    fn whole(&self, bytes: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
+        if let Ok(route) = Route::read(&bytes)
+            && route.has_payload() != route.payload.is_empty()
+            && taken(&route, &bytes)
+        {
+            return Ok(None);
+        }
+        let (control, length) = term::decode(&bytes, &self.bounds.control)?;
+        message(control.try_into()?, bytes.slice(length..)).map(Some)
     }
 }
 

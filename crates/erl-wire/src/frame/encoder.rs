@@ -61,17 +61,26 @@ impl Encoder {
     /// out otherwise would end the connection.
     pub fn start(&mut self, control: Control, payload: Option<Payload>) -> Frames {
         let payload = control.has_payload().then(|| payload.unwrap_or_else(|| Payload::from(&Term::list([]))));
+        self.begin(payload, |head| term::encode(&Term::from(control), head))
+    }
+
+    /// As [`Encoder::start`], of a control message that is bytes already, without version byte. It must have a payload exactly
+    /// when there is one here.
+    pub fn start_encoded(&mut self, control: &[u8], payload: Option<Payload>) -> Frames {
+        self.begin(payload, |head| head.put_slice(control))
+    }
+
+    fn begin(&mut self, payload: Option<Payload>, control: impl FnOnce(&mut BytesMut)) -> Frames {
         let mut head = BytesMut::with_capacity(CONTROL_BYTES);
-        let control = Term::from(control);
         match self.mode {
             Mode::PassThrough => {
                 head.put_slice(&[PASS_THROUGH, VERSION]);
-                term::encode(&control, &mut head);
+                control(&mut head);
                 if payload.is_some() {
                     head.put_u8(VERSION);
                 }
             }
-            Mode::Fragments => term::encode(&control, &mut head),
+            Mode::Fragments => control(&mut head),
         }
         self.sequence = self.sequence.wrapping_add(1);
         let body = Rest::new(payload);

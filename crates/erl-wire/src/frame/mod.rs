@@ -25,7 +25,7 @@ mod payload;
 mod tests;
 
 pub use self::{
-    decoder::{Bounds, Decoder, FrameError},
+    decoder::{Bounds, Decoder, FrameError, Taken},
     encoder::{Encoder, Frames, Mode},
     payload::Payload,
 };

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use metacluster_erl_wire::{
     Pid, Term,
     control::Control,
@@ -34,7 +34,7 @@ use super::{
     Inner,
     error::DownReason,
     event::PeerInfo,
-    outbox::{Entry, Full, Outbox},
+    outbox::{Entry, Full, Outbox, Outgoing},
     registry::Signal,
     schedule::{Lane, Schedule},
     signals,
@@ -140,6 +140,23 @@ impl Connection {
         self.push_entry(entry(control, payload))
     }
 
+    /// Queues a message that is bytes already; with `signal`, one that must not be lost.
+    pub(crate) fn push_encoded(
+        &self,
+        lane: u64,
+        control: Bytes,
+        payload: Option<Bytes>,
+        signal: bool,
+    ) -> Result<(), Full> {
+        let message = Outgoing::Encoded(control, payload.map(Payload::from_bytes));
+        let entry = Entry { lane: Lane::of_number(lane), message };
+        if signal {
+            if self.push_entry(entry) { Ok(()) } else { Err(Full::Closed) }
+        } else {
+            self.outbox.push_message(entry)
+        }
+    }
+
     fn push_entry(&self, entry: Entry) -> bool {
         match self.outbox.push_signal(entry) {
             Ok(()) => true,
@@ -185,7 +202,8 @@ impl Connection {
 }
 
 fn entry(control: Control, payload: Option<&Term>) -> Entry {
-    Entry { lane: Lane::of_control(&control), message: Message { control, payload: payload.map(Payload::from) } }
+    let lane = Lane::of_control(&control);
+    Entry { lane, message: Outgoing::Message(Message { control, payload: payload.map(Payload::from) }) }
 }
 
 /// Runs the connection until it ends, then tells everybody.
@@ -252,7 +270,14 @@ async fn read(
     let mut tick_time = connection.tick_time.subscribe();
     loop {
         loop {
-            match decoder.next_frame() {
+            let next = match inner.relay.get() {
+                Some(relay) => {
+                    let peer = &connection.info;
+                    decoder.next_frame_but(&mut |route, body| relay.take(peer, route, body))
+                }
+                None => decoder.next_frame(),
+            };
+            match next {
                 Ok(Some(Frame::Tick)) => {}
                 Ok(Some(Frame::Message(_))) if connection.reason().is_some() => {}
                 Ok(Some(Frame::Message(message))) => match signals::receive(inner, connection, message, &limits) {

@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Monitor = 2,
     /// Whatever a caller wants one for.
     Other = 3,
+    /// One of another node, which a relay keeps.
+    Relay = 4,
 }
 
 /// See the module.
@@ -50,6 +52,11 @@ impl Identifiers {
         let number = self.references.fetch_add(1, Ordering::Relaxed);
         let ids = vec![(number & 0x3_ffff) as u32, (number >> 18) as u32, self.salt | purpose as u32];
         Reference { node: self.node.clone(), creation: self.creation, ids }
+    }
+
+    /// The last word of the references of this kind.
+    pub(crate) fn mark(&self, purpose: Purpose) -> u32 {
+        self.salt | purpose as u32
     }
 
     /// Whether this node made the reference, in this life, for a call.

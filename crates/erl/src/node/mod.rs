@@ -23,6 +23,7 @@ mod peers;
 pub mod process;
 pub mod reach;
 pub(crate) mod registry;
+pub mod relay;
 mod schedule;
 mod signals;
 mod stream;
@@ -33,7 +34,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -87,6 +88,8 @@ pub(crate) struct Inner {
     connections: AtomicU64,
     unlinks: AtomicU64,
     handshakes: Arc<Semaphore>,
+    /// Who takes what is for others.
+    relay: OnceLock<Arc<dyn relay::Relay>>,
     tasks: Mutex<Tasks>,
 }
 
@@ -134,6 +137,7 @@ impl Node {
             connections: AtomicU64::new(LOCAL + 1),
             unlinks: AtomicU64::new(1),
             handshakes: Arc::new(Semaphore::new(options.handshakes_max)),
+            relay: OnceLock::new(),
             tasks: Mutex::default(),
             options,
         };

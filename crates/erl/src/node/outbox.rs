@@ -12,6 +12,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use metacluster_erl_wire::frame::{Message, Payload};
 use tokio::sync::Notify;
 
@@ -36,7 +37,16 @@ pub(crate) enum Full {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) lane: Lane,
-    pub(crate) message: Message,
+    pub(crate) message: Outgoing,
+}
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub(crate) enum Outgoing {
+    /// A message of this node.
+    Message(Message),
+    /// One that is bytes already: the control message, without version byte, and the payload.
+    Encoded(Bytes, Option<Payload>),
 }
 
 /// See the module.
@@ -163,8 +173,12 @@ impl Outbox {
 }
 
 /// What a message takes of the bound.
-pub(crate) fn cost(message: &Message) -> usize {
-    CONTROL_BYTES + message.payload.as_ref().map_or(0, Payload::len)
+pub(crate) fn cost(message: &Outgoing) -> usize {
+    let payload = match message {
+        Outgoing::Message(message) => &message.payload,
+        Outgoing::Encoded(_, payload) => payload,
+    };
+    CONTROL_BYTES + payload.as_ref().map_or(0, Payload::len)
 }
 
 #[cfg(test)]
@@ -177,7 +191,8 @@ mod tests {
     fn message(cost: usize) -> Entry {
         let to = Pid { node: Atom::EMPTY, id: 1, serial: 0, creation: 4 };
         let payload = Some(Payload::from_bytes(vec![0; cost - CONTROL_BYTES].into()));
-        Entry { lane: Lane::NODE, message: Message { control: Control::Send { to, trace: None }, payload } }
+        let message = Message { control: Control::Send { to, trace: None }, payload };
+        Entry { lane: Lane::NODE, message: Outgoing::Message(message) }
     }
 
     /// How many messages are taken at once.

@@ -17,7 +17,7 @@ use metacluster_erl_wire::{
     sink::Chain,
 };
 
-use super::outbox::{Entry, cost};
+use super::outbox::{Entry, Outgoing, cost};
 
 /// How many messages are under way in fragments at most; further ones wait. Peers bound them, too: this crate at 4,096.
 const OPEN_MAX: usize = 64;
@@ -29,6 +29,11 @@ pub(crate) struct Lane(u64);
 impl Lane {
     /// What no process sends.
     pub(crate) const NODE: Self = Self(0);
+
+    /// That of a process elsewhere that a pid of this node stands for.
+    pub(crate) fn of_number(number: u64) -> Self {
+        Self(number)
+    }
 
     /// That of a process.
     pub(crate) fn of(process: &Pid) -> Self {
@@ -106,7 +111,10 @@ impl Schedule {
     pub(crate) fn insert(&mut self, entry: Entry, out: &mut Chain) -> usize {
         let Entry { lane, message } = entry;
         let cost = cost(&message);
-        let mut frames = self.encoder.start(message.control, message.payload);
+        let mut frames = match message {
+            Outgoing::Message(message) => self.encoder.start(message.control, message.payload),
+            Outgoing::Encoded(control, payload) => self.encoder.start_encoded(&control, payload),
+        };
         if let Some(waiting) = self.lanes.get_mut(&lane) {
             waiting.held.push_back(Started { frames, cost });
             return 0;
@@ -179,7 +187,7 @@ mod tests {
         payload.extend(u32::try_from(bytes).expect("small").to_be_bytes());
         payload.resize(5 + bytes, number as u8);
         let payload = Some(Payload::from_bytes(payload.into()));
-        Entry { lane: Lane::of_control(&control), message: Message { control, payload } }
+        Entry { lane: Lane::of_control(&control), message: Outgoing::Message(Message { control, payload }) }
     }
 
     fn schedule() -> Schedule {

@@ -84,6 +84,14 @@ pub(super) fn join(own: &Pid, group: &Term, pid: &Pid) -> Term {
     term!({join, (own), (group), (pid)})
 }
 
+pub(super) fn join_all(own: &Pid, group: &Term, pids: &[Pid]) -> Term {
+    term!({join, (own), (group), (list(pids))})
+}
+
+pub(super) fn leave_all(own: &Pid, pids: &[Pid], group: &Term) -> Term {
+    term!({leave, (own), (list(pids)), [(group)]})
+}
+
 pub(super) fn leave(own: &Pid, pid: &Pid, groups: &[Term]) -> Term {
     term!({leave, (own), (pid), (Term::list(groups.iter().cloned()))})
 }

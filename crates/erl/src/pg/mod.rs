@@ -166,6 +166,32 @@ impl Scope {
         was
     }
 
+    /// Pids of this node that are none of its processes but stand for some elsewhere join a group, each once more. Who
+    /// announces them says when they leave: [`Scope::retract`].
+    ///
+    /// # Errors
+    /// As [`Scope::join`].
+    pub fn announce(&self, group: &Term, pids: &[Pid]) -> Result<(), JoinError> {
+        let own = &self.shared.own;
+        if let Some(other) = pids.iter().find(|pid| pid.node != own.node || pid.creation != own.creation) {
+            return Err(JoinError::NotLocal(other.clone()));
+        }
+        let mut state = self.shared.lock();
+        if state.ended {
+            return Err(JoinError::Ended);
+        }
+        state.overlay.announce(group, pids);
+        self.shared.carry_out(&mut state);
+        Ok(())
+    }
+
+    /// Takes one announcement of each of these back.
+    pub fn retract(&self, group: &Term, pids: &[Pid]) {
+        let mut state = self.shared.lock();
+        state.overlay.retract(group, pids);
+        self.shared.carry_out(&mut state);
+    }
+
     /// `pg:get_members/2`: those of this node first.
     #[must_use]
     pub fn members(&self, group: &Term) -> Vec<Pid> {

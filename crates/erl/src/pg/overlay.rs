@@ -115,6 +115,36 @@ impl Overlay {
         true
     }
 
+    /// Pids of this node that stand for processes elsewhere join a group, in one message.
+    pub(super) fn announce(&mut self, group: &Term, pids: &[Pid]) {
+        for pid in pids {
+            self.local.entry(pid.clone()).or_default().push(group.clone());
+        }
+        self.groups.entry(group.clone()).or_default().local.extend_from_slice(pids);
+        self.tell_peers(&message::join_all(&self.own, group, pids));
+        self.tell(Change::Joined { group: group.clone(), pids: pids.to_vec() });
+    }
+
+    /// And leave it, each once. Those that are not in it are left out.
+    pub(super) fn retract(&mut self, group: &Term, pids: &[Pid]) {
+        let Some(entry) = self.groups.get_mut(group) else { return };
+        let gone = take(&mut entry.local, pids);
+        self.tidy(group);
+        for pid in &gone {
+            let Some(groups) = self.local.get_mut(pid) else { continue };
+            if let Some(place) = groups.iter().position(|joined| joined == group) {
+                groups.remove(place);
+            }
+            if groups.is_empty() {
+                self.local.remove(pid);
+            }
+        }
+        if !gone.is_empty() {
+            self.tell_peers(&message::leave_all(&self.own, &gone, group));
+            self.tell(Change::Left { group: group.clone(), pids: gone });
+        }
+    }
+
     /// A process that was to be monitored ended: a member of this node, or a scope process.
     pub(super) fn ended(&mut self, pid: &Pid) {
         if let Some(groups) = self.local.remove(pid) {

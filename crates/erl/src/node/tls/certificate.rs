@@ -37,6 +37,18 @@ pub(crate) struct Names {
     basenames: Vec<String>,
 }
 
+/// The common name of a certificate's subject, if it has one.
+#[must_use]
+pub fn common_name(certificate: &[u8]) -> Option<String> {
+    let mut body = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
+    body.optional(VERSION);
+    // The serial number, the algorithm, the issuer, the validity.
+    for _ in 0..4 {
+        body.next()?;
+    }
+    common_names(body.expect(SEQUENCE)?).into_iter().next()
+}
+
 impl Names {
     /// Reads the names of a certificate; none of one that cannot be read.
     pub(crate) fn read(certificate: &[u8]) -> Self {
