@@ -32,6 +32,9 @@ impl Federation {
         if !allowed(&self.settings.exports, None, &key.scope, text.as_deref()) || key.group.len() > GROUP_BYTES_MAX {
             return;
         }
+        if pids.is_empty() {
+            return;
+        }
         let mut joined = Vec::new();
         for pid in pids {
             let Ok(pid) = self.identifiers.own_key(&PidView::from(pid)) else { continue };
@@ -62,6 +65,34 @@ impl Federation {
             self.exports.groups.remove(key);
         }
         self.tell_peers(now, Kind::Leave, key, text.as_deref(), &left);
+    }
+
+    /// These are all the members of this cluster in all groups of a scope: what differs from what was told before joins or
+    /// leaves.
+    pub fn local_groups_are(&mut self, now: Instant, scope: &str, mut groups: BTreeMap<GroupKey, Vec<Pid>>) {
+        let known: Vec<(GroupKey, Vec<PidKey>)> = self
+            .exports
+            .groups
+            .iter()
+            .filter(|(key, _)| key.scope == scope)
+            .map(|(key, exported)| (key.clone(), exported.members.iter().map(|(pid, _)| *pid).collect()))
+            .collect();
+        for (key, members) in known {
+            let mut new = groups.remove(&key).unwrap_or_default();
+            let mut gone = Vec::new();
+            for member in members {
+                let pid = self.identifiers.own_pid(&member);
+                match new.iter().position(|other| *other == pid) {
+                    Some(place) => drop(new.swap_remove(place)),
+                    None => gone.push(pid),
+                }
+            }
+            self.local_left(now, &key, &gone);
+            self.local_joined(now, &key, &new);
+        }
+        for (key, pids) in groups {
+            self.local_joined(now, &key, &pids);
+        }
     }
 
     fn tell_peers(&mut self, now: Instant, kind: Kind, key: &GroupKey, text: Option<&str>, pids: &[PidKey]) {

@@ -116,7 +116,8 @@ impl Federation {
     }
 
     fn introduced(&mut self, now: Instant, link: LinkId, hello: &Hello) {
-        let Some(state) = self.links.get(&link) else { return };
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.said = Some((hello.cluster.clone(), hello.gateway));
         let refusal = if hello.version().is_none() {
             Some(CloseReason::Incompatible { lowest: hello.lowest, highest: hello.highest })
         } else if state.certified.as_ref().is_some_and(|certified| *certified != hello.cluster) {
@@ -211,9 +212,8 @@ impl Federation {
 
     /// Ends a link from here.
     pub(crate) fn close(&mut self, now: Instant, link: LinkId, reason: CloseReason) {
-        if !self.links.contains_key(&link) {
-            return;
-        }
+        let Some(state) = self.links.get(&link) else { return };
+        let gateway = state.said.clone();
         let mut farewell = BytesMut::new();
         if !matches!(reason, CloseReason::Bye(_) | CloseReason::Silent) {
             let told = reason.to_string();
@@ -221,7 +221,7 @@ impl Federation {
             put_bytes16(&mut farewell, told.as_bytes());
         }
         let farewell = farewell.freeze();
-        self.outputs.push_back(Output::Close { link, reason: reason.clone(), farewell });
+        self.outputs.push_back(Output::Close { link, reason: reason.clone(), farewell, gateway });
         self.end(now, link, reason);
     }
 

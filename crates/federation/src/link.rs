@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use metacluster_types::{ClusterName, Instant};
+use metacluster_types::{AgentId, ClusterName, Instant};
 
 use crate::{
     codec::frame::{Inbound, Kind},
@@ -38,6 +38,8 @@ pub(crate) struct Link {
     /// Whether this gateway dialled.
     pub(crate) dialled: bool,
     pub(crate) state: State,
+    /// Who the other end says to be.
+    pub(crate) said: Option<(ClusterName, AgentId)>,
     pub(crate) opened: Instant,
     pub(crate) heard: Instant,
     pub(crate) written: Instant,
@@ -59,6 +61,7 @@ impl Link {
             certified,
             dialled,
             state: State::AwaitingHello,
+            said: None,
             opened: now,
             heard: now,
             written: now,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use metacluster_erl_wire::{Atom, Control, Pid, Term};
-use metacluster_types::{ClusterName, NodeName};
+use metacluster_types::{AgentId, ClusterName, NodeName};
 
 use crate::{codec::CodecError, directory::GroupKey, link::LinkId, refusal::Refusal};
 
@@ -22,6 +22,8 @@ pub enum Output {
         reason: CloseReason,
         /// The last frame; none to one that is silent or has said goodbye itself.
         farewell: Bytes,
+        /// The gateway at its other end, if it said so.
+        gateway: Option<(ClusterName, AgentId)>,
     },
     /// Send to a node of this cluster, from the gateway's node: a control message and its payload, as terms without
     /// version byte.

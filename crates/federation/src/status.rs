@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use metacluster_erl_wire::{Pid, rewrite::PidView};
 use metacluster_types::{AgentId, ClusterName, Instant, NodeName};
 
-use crate::{Federation, Traffic, refusal::Refusals};
+use crate::{Federation, Traffic, identifiers::Local, refusal::Refusals};
 
 /// See [`Federation::status`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,21 @@ impl Federation {
         gateways.sort_by(|one, other| (&one.cluster, one.gateway).cmp(&(&other.cluster, other.gateway)));
         let exported_groups = self.exports.groups.len();
         Status { gateways, cut: self.cut.iter().cloned().collect(), exported_groups, sizes: self.sizes() }
+    }
+
+    /// What a pid of the gateway's node stands for, in its home form: `west/shop@web1` in the place of the node.
+    #[must_use]
+    pub fn home_of(&self, pid: &Pid) -> Option<Pid> {
+        match self.identifiers.local_pid(&PidView::from(pid)) {
+            Local::Proxy(slot) => Some(self.identifiers.home_pid(&self.identifiers.far.pids.at(slot)?.key)),
+            Local::Own | Local::Dead => None,
+        }
+    }
+
+    /// Whether there is a link to this gateway.
+    #[must_use]
+    pub fn is_linked(&self, cluster: &ClusterName, gateway: AgentId) -> bool {
+        self.peers.iter().any(|peer| peer.link.is_some() && peer.gateway == gateway && peer.cluster == *cluster)
     }
 
     /// How much is kept.

@@ -2,6 +2,7 @@
 //! the nodes' side of each.
 
 mod bounds;
+mod fuzz;
 mod groups;
 mod hostile;
 mod links;
