@@ -47,6 +47,7 @@ fn every_strategy_is_built_from_its_table() {
         match info.name {
             "epmd" => required.insert("nodes".to_owned(), "a@h".into()),
             "kubernetes" => required.insert("service".to_owned(), "shop".into()),
+            "ec2" => required.insert("auto_scaling_group".to_owned(), "shop".into()),
             "sql" => required.insert("url".to_owned(), "postgres://db.example/shop".into()),
             _ => None,
         };

@@ -7,3 +7,4 @@ mod postgres;
 mod rancher;
 mod sqlite;
 mod support;
+mod time_to_know;

@@ -28,11 +28,11 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+use self::{certificate::Names, verify::SignedByAuthority};
 pub use self::{
     certificate::common_name,
     error::{TlsError, TlsSetupError},
 };
-use self::{certificate::Names, verify::SignedByAuthority};
 
 /// Whose certificate must name the node that shows it. Every certificate must be signed by a trusted authority.
 ///
