@@ -186,7 +186,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "membership.instance",
         Kind::Text,
-        Computed("none"),
+        Computed("what AWS says of an instance or a task"),
         "The id that the provider gave this host, such as i-0123456789abcdef0: when a source says that it has \
          terminated, this member ends.",
     ),

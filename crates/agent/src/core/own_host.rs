@@ -1,4 +1,5 @@
-//! What AWS says of this host, for what the configuration leaves open: its zone and its region.
+//! What AWS says of this host, for what the configuration leaves open: its zone, its region, and the id by which AWS says
+//! one day that it has ended.
 //!
 //! Off AWS nothing is asked and nothing waits; there the zone is `local`, unless it was said. On AWS the start waits for
 //! [`WITHIN`] at most, and goes on without an answer.
@@ -16,7 +17,7 @@ const WITHIN: Duration = Duration::from_secs(2);
 
 /// Fills in where this host is.
 pub(super) async fn complete(config: &mut Config) {
-    if config.zone_said && config.place.region.is_some() {
+    if config.zone_said && config.place.region.is_some() && config.membership.instance.is_some() {
         return;
     }
     take(config, own_host(WITHIN).await);
@@ -33,9 +34,14 @@ fn take(config: &mut Config, said: Result<Option<Host>, OwnHostError>) {
             if config.place.region.is_none() {
                 config.place.region = region;
             }
+            if config.membership.instance.is_none() {
+                config.membership.instance = host.instance;
+            }
         }
         Ok(None) => {}
-        Err(error) => warn!("zone and region of this host are not known: {error}; or set `zone` and `region`"),
+        Err(error) => {
+            warn!("AWS does not say where this host is: {error}; or set `zone`, `region` and `membership.instance`")
+        }
     }
 }
 
@@ -55,7 +61,7 @@ mod tests {
 
     fn said() -> Result<Option<Host>, OwnHostError> {
         let place = Place { zone: Zone::new("eu-west-1b").ok(), region: Region::new("eu-west-1").ok() };
-        Ok(Some(Host { place, ..Host::default() }))
+        Ok(Some(Host { place, instance: Some("i-1".to_owned()), ..Host::default() }))
     }
 
     fn place(config: &Config) -> (Option<&str>, Option<&str>) {
@@ -67,13 +73,15 @@ mod tests {
         let mut config = config(&[]);
         take(&mut config, said());
         assert_eq!(place(&config), (Some("eu-west-1b"), Some("eu-west-1")));
+        assert_eq!(config.membership.instance.as_deref(), Some("i-1"));
     }
 
     #[test]
     fn what_was_said_stays() {
-        let mut config = config(&[("METACLUSTER_ZONE", "rack-1")]);
+        let mut config = config(&[("METACLUSTER_ZONE", "rack-1"), ("METACLUSTER_MEMBERSHIP_INSTANCE", "i-2")]);
         take(&mut config, said());
         assert_eq!(place(&config), (Some("rack-1"), Some("eu-west-1")));
+        assert_eq!(config.membership.instance.as_deref(), Some("i-2"));
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub enum OwnHostError {
 }
 
 /// What AWS says of this host: its id (an instance's, or a task's ARN), zone, region, addresses, and tags where the
-/// instance has them in its metadata. `None` off AWS, where nothing is sent and nothing waits.
+/// instance has them in its metadata. `None` off AWS, where nothing is sent and nothing waits, and where
+/// AWS_EC2_METADATA_DISABLED says that nobody is to be asked.
 ///
 /// # Errors
 /// Why it is not known, if this is a host of AWS.
@@ -46,7 +47,10 @@ pub async fn own_host(within: Duration) -> Result<Option<Host>, OwnHostError> {
     let asked = async {
         match Task::own().await? {
             Some(task) => Ok(Some(task.host())),
-            None => own_instance(&Imds::of_environment()).await.map_err(OwnHostError::Imds),
+            None => match own_instance(&Imds::of_environment()).await {
+                Err(ImdsError::Disabled) => Ok(None),
+                asked => asked.map_err(OwnHostError::Imds),
+            },
         }
     };
     timeout(within, asked).await.map_err(|_| OwnHostError::Slow { within })?
