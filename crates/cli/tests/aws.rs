@@ -183,7 +183,7 @@ fn ask(socket: &Path) -> anyhow::Result<(String, String)> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body))?;
-    let of = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    let of = |key: &str| answer["agent"][key].as_str().unwrap_or_default().to_owned();
     Ok((of("zone"), of("region")))
 }
 
