@@ -6,6 +6,7 @@ pub mod core;
 pub mod events;
 pub mod handlers;
 pub mod members;
+pub mod talk;
 pub mod view;
 
 pub use metacluster_discovery as discovery;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, epmd, events, leave, members, sql, topology, up,
-    version, wait,
+    agent, check_config, completions, demo, demo_node, discover, epmd, event, events, keys, leave, members, query, sql,
+    tags, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -46,6 +46,14 @@ pub(crate) enum Command {
     Topologies(Listing),
     /// Tell what happened, one line an event
     Events(events::Events),
+    /// Tell every agent something
+    Event(event::Event),
+    /// Ask the agents something, one line an answer
+    Query(query::Query),
+    /// Set, unset and list the tags of this agent while it runs
+    Tags(tags::Tags),
+    /// Change what seals the packets between agents, on all of them
+    Keys(keys::Keys),
     /// Wait until the nodes are up and linked
     Wait(wait::Wait),
     /// Ask a strategy once, without an agent

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use metacluster_agent::view::ErrorAnswer;
+use metacluster_agent::{events::Position, view::ErrorAnswer};
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, task::JoinHandle, time::timeout};
 
@@ -32,6 +32,9 @@ use crate::{
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// The largest listing that is read: some hundred thousand nodes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// The longest line of an answer that comes line by line.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// Where an agent answers.
 #[derive(Clone, Debug)]
@@ -60,14 +63,39 @@ impl Client {
         self.read(path, &self.ask(Method::POST, path).await?)
     }
 
+    /// Changes something, as the body says.
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Outcome<T> {
+        let (response, connection) = self.send(method, path, None, Some(body)).await?;
+        let status = response.status();
+        let text = self.body(path, response.into_body()).await?;
+        drop(connection);
+        if status.is_success() { self.read(path, &text) } else { Err(self.refused(path, status, &text)) }
+    }
+
+    /// Asks for an answer that comes line by line.
+    pub(crate) async fn lines(&self, path: &str, body: &serde_json::Value) -> Outcome<Lines> {
+        let (response, connection) = self.send(Method::POST, path, None, Some(body)).await?;
+        let (status, body) = (response.status(), response.into_body());
+        if !status.is_success() {
+            let text = self.body(path, body).await?;
+            return Err(self.refused(path, status, &text));
+        }
+        Ok(Lines { connection, body, bytes: Vec::new() })
+    }
+
     /// Whether something accepts connections at the socket.
     pub(crate) async fn is_there(&self) -> bool {
         UnixStream::connect(&self.socket).await.is_ok()
     }
 
     /// Opens a stream of events. `since` names the last one that is known already.
-    pub(crate) async fn events(&self, path: &str, since: Option<u64>) -> Outcome<Events> {
-        let (response, connection) = self.send(Method::GET, path, since).await?;
+    pub(crate) async fn events(&self, path: &str, since: Option<Position>) -> Outcome<Events> {
+        let (response, connection) = self.send(Method::GET, path, since, None).await?;
         let (status, response) = (response.status(), response.into_body());
         if !status.is_success() {
             let text = self.body(path, response).await?;
@@ -77,14 +105,20 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str) -> Outcome<String> {
-        let (response, connection) = self.send(method, path, None).await?;
+        let (response, connection) = self.send(method, path, None, None).await?;
         let status = response.status();
         let text = self.body(path, response.into_body()).await?;
         drop(connection);
         if status.is_success() { Ok(text) } else { Err(self.refused(path, status, &text)) }
     }
 
-    async fn send(&self, method: Method, path: &str, since: Option<u64>) -> Outcome<(Response<Incoming>, Connection)> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        since: Option<Position>,
+        body: Option<&serde_json::Value>,
+    ) -> Outcome<(Response<Incoming>, Connection)> {
         let stream = match timeout(ANSWER_WAIT, UnixStream::connect(&self.socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.absent(&error)),
@@ -104,8 +138,12 @@ impl Client {
         if let Some(since) = since {
             request = request.header("Last-Event-ID", since.to_string());
         }
+        if body.is_some() {
+            request = request.header("Content-Type", "application/json");
+        }
+        let body = body.map(serde_json::Value::to_string).unwrap_or_default();
         let request = request
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(Bytes::from(body)))
             .map_err(|error| Failure::Usage(format!("cannot ask for `{}`: {error}", clean(path))))?;
         match timeout(ANSWER_WAIT, sender.send_request(request)).await {
             Ok(response) => Ok((response.map_err(broken)?, connection)),
@@ -171,6 +209,36 @@ struct Connection(JoinHandle<()>);
 impl Drop for Connection {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// An answer that comes line by line.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Kept: the body ends with its connection.
+    #[expect(dead_code, reason = "held for its drop")]
+    connection: Connection,
+    body: Incoming,
+    bytes: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Outcome<Option<String>> {
+        loop {
+            if let Some(end) = self.bytes.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
+            }
+            if self.bytes.len() > LINE_BYTES_MAX {
+                return Err(Failure::NotSo("a line of the agent's answer is longer than any may be".to_owned()));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Failure::NotSo(format!("the agent's answer broke off: {error}"))),
+                Some(Ok(frame)) => self.bytes.extend(frame.into_data().unwrap_or_default()),
+            }
+        }
     }
 }
 

@@ -60,6 +60,12 @@ impl Key {
     pub const fn id(&self) -> KeyId {
         self.id
     }
+
+    /// Its 32 bytes, for a driver that keeps it.
+    #[must_use]
+    pub const fn secret(&self) -> &Secret {
+        &self.secret
+    }
 }
 
 /// Which key of the many that derive from one: each boot of each member seals under its own.
@@ -165,6 +171,11 @@ impl Keyring {
         self.keys.keys().copied()
     }
 
+    /// Every key itself, for a driver that keeps the ring.
+    pub fn all(&self) -> impl Iterator<Item = &Key> {
+        self.keys.values()
+    }
+
     /// The key that seals.
     #[must_use]
     pub const fn used(&self) -> KeyId {
@@ -198,6 +209,11 @@ impl Window {
     }
 }
 
+/// Orders have keys of their own, apart from those of packets: no boot has such an epoch.
+fn order_scope(key: &Key, (sender, epoch): (AgentId, Epoch)) -> KeyScope<'_> {
+    KeyScope { secret: &key.secret, sender, epoch: Epoch(epoch.0 | 1 << 63) }
+}
+
 /// Seals what goes out and opens what comes in.
 pub struct Sealer<C> {
     cluster: ClusterName,
@@ -218,6 +234,39 @@ impl<C: Cipher> Sealer<C> {
     /// The ring, to change it.
     pub fn ring(&mut self) -> &mut Keyring {
         &mut self.ring
+    }
+
+    /// What is sent and taken.
+    #[must_use]
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Seals an order for every member, under the ring's key whatever the policy says: what it carries may be a key.
+    /// The nonce is a random one.
+    pub fn seal_order(&mut self, from: (AgentId, Epoch), nonce: u64, plain: &[u8]) -> Vec<u8> {
+        let mut out = self.ring.used.0.to_be_bytes().to_vec();
+        out.extend_from_slice(&nonce.to_be_bytes());
+        let mut body = plain.to_vec();
+        if let Some(key) = self.ring.keys.get(&self.ring.used) {
+            self.cipher.seal(&order_scope(key, from), nonce, &out, &mut body);
+        }
+        out.extend_from_slice(&body);
+        out
+    }
+
+    /// Opens an order of a member's boot. Gives its nonce, by which the caller knows one that came before.
+    ///
+    /// # Errors
+    /// When it is too short, sealed with an unknown key, or not as it should be, nor by that boot.
+    pub fn open_order(&mut self, from: (AgentId, Epoch), bytes: &[u8]) -> Result<(u64, Vec<u8>), OpenError> {
+        let mut reader = Reader::new(bytes);
+        let (key, nonce) = (reader.u32()?, reader.u64()?);
+        let (clear, sealed) = bytes.split_at(bytes.len() - reader.left());
+        let key = self.ring.keys.get(&KeyId(key)).ok_or(OpenError::UnknownKey)?;
+        let mut body = sealed.to_vec();
+        let good = self.cipher.open(&order_scope(key, from), nonce, clear, &mut body);
+        if good { Ok((nonce, body)) } else { Err(OpenError::Forged) }
     }
 
     /// Changes what is sent and taken.
@@ -388,6 +437,26 @@ mod tests {
         assert_eq!(talks(&mut one, &mut other), Ok(()));
         one.ring().use_key(old.id()).expect("still there");
         assert_eq!(talks(&mut one, &mut other), Err(OpenError::UnknownKey));
+    }
+
+    #[test]
+    fn an_order_is_sealed_whatever_the_policy_and_is_of_its_giver_alone() {
+        let (mut one, mut other) = (sealer("main", 1, Policy::Plain), sealer("main", 1, Policy::Plain));
+        let from = (AgentId(1), Epoch(5));
+        let sealed = one.seal_order(from, 77, b"install a key");
+        assert!(!sealed.windows(7).any(|part| part == b"install"));
+        assert_eq!(other.open_order(from, &sealed), Ok((77, b"install a key".to_vec())));
+        assert_eq!(other.open_order((AgentId(2), Epoch(5)), &sealed), Err(OpenError::Forged));
+        assert_eq!(other.open_order((AgentId(1), Epoch(6)), &sealed), Err(OpenError::Forged));
+        assert_eq!(sealer("main", 2, Policy::Seal).open_order(from, &sealed), Err(OpenError::UnknownKey));
+        for length in 0..sealed.len() {
+            assert!(other.open_order(from, &sealed[..length]).is_err());
+        }
+        for place in 0..sealed.len() * 8 {
+            let mut bad = sealed.clone();
+            bad[place / 8] ^= 1 << (place % 8);
+            assert!(other.open_order(from, &bad).is_err(), "bit {place}");
+        }
     }
 
     #[test]

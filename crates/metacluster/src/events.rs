@@ -58,7 +58,7 @@ impl Stream for Events {
         let (reader, next) = ready!(reading.as_mut().poll(context));
         let notice = match next {
             Next::Event(event) => Some(Notice::Event(event)),
-            Next::Gap { from, to } => Some(Notice::Missed { from, to }),
+            Next::Gap { from, to, .. } => Some(Notice::Missed { from, to }),
             Next::Closed => None,
         };
         self.reading = notice.is_some().then(|| read(reader));

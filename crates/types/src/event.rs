@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterName, NodeName, TopologyName, WallClock, Zone};
+use crate::{ClusterName, NodeName, Said, TopologyName, WallClock, Zone};
 
 /// What happened. The names are those of the JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,11 +40,15 @@ pub enum EventKind {
     GroupJoin,
     /// A process left a published group.
     GroupLeave,
+    /// A user event: somebody told all agents something.
+    User,
+    /// A query: somebody asks this agent something.
+    Query,
 }
 
 impl EventKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NodeUp,
         Self::NodeDown,
         Self::MemberJoin,
@@ -60,6 +64,8 @@ impl EventKind {
         Self::ClusterUnlinked,
         Self::GroupJoin,
         Self::GroupLeave,
+        Self::User,
+        Self::Query,
     ];
 
     /// The name of the JSON and of `[[handler]] on`.
@@ -81,6 +87,8 @@ impl EventKind {
             Self::ClusterUnlinked => "cluster_unlinked",
             Self::GroupJoin => "group_join",
             Self::GroupLeave => "group_leave",
+            Self::User => "user",
+            Self::Query => "query",
         }
     }
 }
@@ -97,6 +105,9 @@ pub struct Subject {
     /// A topology.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<TopologyName>,
+    /// What a user event or a query says.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Said>,
 }
 
 impl Subject {
@@ -104,6 +115,12 @@ impl Subject {
     #[must_use]
     pub fn node(node: NodeName) -> Self {
         Self { node: Some(node), ..Self::default() }
+    }
+
+    /// What an agent of this name says.
+    #[must_use]
+    pub fn said(member: String, said: Said) -> Self {
+        Self { member: Some(member), said: Some(said), ..Self::default() }
     }
 
     /// A topology.
@@ -171,5 +188,27 @@ mod tests {
             serde_json::to_string(&event).expect("json"),
             r#"{"seq":7,"at":"1970-01-01T00:00:00.000Z","event":"nodedown","node":"a@b","cluster":"main","reason":"connection_closed"}"#
         );
+        let back: Event = serde_json::from_str(&serde_json::to_string(&event).expect("json")).expect("an event");
+        assert_eq!(back, event);
+    }
+
+    #[test]
+    fn a_user_event_has_the_documented_shape() {
+        let said = Said { name: "deploy".to_owned(), payload: b"v1".to_vec(), from: crate::AgentId(7), query: None };
+        let event = Event {
+            seq: 7,
+            at: WallClock::new(std::time::SystemTime::UNIX_EPOCH),
+            event: EventKind::User,
+            subject: Subject::said("web@b".to_owned(), said),
+            cluster: ClusterName::new("main").expect("valid"),
+            zone: None,
+            reason: None,
+        };
+        let json = concat!(
+            r#"{"seq":7,"at":"1970-01-01T00:00:00.000Z","event":"user","member":"web@b","#,
+            r#""member_id":"00000000000000000000000000000007","name":"deploy","payload":"v1","cluster":"main"}"#
+        );
+        assert_eq!(serde_json::to_string(&event).expect("json"), json);
+        assert_eq!(serde_json::from_str::<Event>(json).expect("an event"), event);
     }
 }

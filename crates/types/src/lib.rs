@@ -9,6 +9,7 @@ pub mod host;
 pub mod name;
 pub mod pattern;
 pub mod place;
+pub mod said;
 pub mod secret;
 pub mod time;
 
@@ -18,5 +19,6 @@ pub use host::{Host, HostState};
 pub use name::{AgentId, ClusterName, NameError, NodeName, TopologyName};
 pub use pattern::Pattern;
 pub use place::{Place, Region, Role, Tags, Zone};
+pub use said::Said;
 pub use secret::{Cookie, Secret};
 pub use time::{Instant, WallClock};

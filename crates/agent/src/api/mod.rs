@@ -8,27 +8,34 @@
 mod answers;
 mod bound;
 mod guard;
+mod keys;
 mod listen;
 mod metrics;
 mod page;
 mod stream;
+mod talk;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    Router, middleware,
-    routing::{get, post},
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{delete, get, post},
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{events::EventLog, handlers::Stats, view::ViewReceiver};
+use crate::{events::EventLog, handlers::Stats, talk::Talk, view::ViewReceiver};
 
 pub use listen::{BindError, Listeners, Server};
 
+/// The longest body of a request.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// The paths there are, as an unknown path's answer lists them.
-pub const PATHS: [&str; 11] = [
+pub const PATHS: [&str; 19] = [
     "GET /",
     "GET /healthz",
     "GET /metrics",
@@ -39,7 +46,15 @@ pub const PATHS: [&str; 11] = [
     "GET /v1/members",
     "GET /v1/nodes",
     "GET /v1/topologies",
+    "GET /v1/keys",
+    "GET /v1/tags",
+    "POST /v1/events",
+    "POST /v1/keys",
     "POST /v1/leave",
+    "POST /v1/queries",
+    "PUT /v1/tags",
+    "DELETE /v1/keys/{id}",
+    "DELETE /v1/tags/{key}",
 ];
 
 /// What `POST /v1/leave` asks of the core.
@@ -57,6 +72,7 @@ pub struct State {
     events: EventLog,
     handlers: Arc<Stats>,
     leave: mpsc::Sender<Leave>,
+    talk: Talk,
     started: Instant,
     /// Where the server says that it stops; a router without a server has none.
     stopping: Option<watch::Receiver<bool>>,
@@ -67,7 +83,13 @@ impl State {
     /// is enough, since asking again changes nothing.
     #[must_use]
     pub fn new(view: ViewReceiver, events: EventLog, handlers: Arc<Stats>, leave: mpsc::Sender<Leave>) -> Self {
-        Self { view, events, handlers, leave, started: Instant::now(), stopping: None }
+        Self { view, events, handlers, leave, talk: Talk::nowhere(), started: Instant::now(), stopping: None }
+    }
+
+    /// The same, with a way to the other members.
+    #[must_use]
+    pub fn with_talk(self, talk: Talk) -> Self {
+        Self { talk, ..self }
     }
 }
 
@@ -93,7 +115,14 @@ pub fn router(state: State, transport: Transport) -> Router {
         .route("/v1/members", get(answers::members))
         .route("/v1/nodes", get(answers::nodes))
         .route("/v1/topologies", get(answers::topologies))
+        .route("/v1/events", post(talk::event))
+        .route("/v1/keys", get(keys::list).post(keys::order))
+        .route("/v1/keys/{id}", delete(keys::remove))
         .route("/v1/leave", post(answers::leave))
+        .route("/v1/queries", post(talk::query))
+        .route("/v1/tags", get(talk::tags).put(talk::set_tags))
+        .route("/v1/tags/{key}", delete(talk::unset_tag))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .fallback(answers::unknown)
         .method_not_allowed_fallback(answers::wrong_method)
         .with_state(state);

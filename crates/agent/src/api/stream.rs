@@ -1,7 +1,7 @@
 //! `GET /v1/events`: the event log as server-sent events.
 //!
-//! `id:` is the sequence number, `event:` the kind, `data:` the event as JSON. It begins after `Last-Event-ID`, or after
-//! `?since=`; with neither, with what comes from now on. `?follow=false` ends when all that is kept was sent, and begins
+//! `id:` is `epoch-seq`, the epoch being that of the agent's process, `event:` the kind, `data:` the event as JSON. It
+//! begins after `Last-Event-ID`, or after `?since=`, each such an id or a plain sequence number; with neither, with what comes from now on. `?follow=false` ends when all that is kept was sent, and begins
 //! with the oldest unless told otherwise. Events that are not kept any more show as one `gap` with `from`, `to` and
 //! `restarted`, the last of which says that the agent counts from 1 again. A comment every 15 seconds shows that the
 //! connection lives.
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{State, answers::refusal};
-use crate::events::{Next, Reader};
+use crate::events::{Next, Position, Reader};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a browser waits before it connects again.
@@ -33,7 +33,7 @@ const MESSAGES_MAX: usize = 16;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ask {
-    since: Option<u64>,
+    since: Option<Position>,
     follow: Option<bool>,
 }
 
@@ -51,20 +51,26 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Response {
     let Ok(Query(ask)) = ask else {
-        return refusal(StatusCode::BAD_REQUEST, "expected /v1/events?since=SEQ&follow=true|false, SEQ a whole number");
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "expected /v1/events?since=SEQ&follow=true|false, SEQ a whole number or the id of an event",
+        );
     };
     let last = match headers.get("last-event-id").map(|value| value.to_str().ok().and_then(|id| id.parse().ok())) {
         // A client that has seen nothing yet may send an empty one.
         Some(None) if headers["last-event-id"].is_empty() => None,
         Some(None) => {
-            return refusal(StatusCode::BAD_REQUEST, "Last-Event-ID: expected the sequence number of an event");
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                "Last-Event-ID: expected the id of an event, or its sequence number",
+            );
         }
         Some(last) => last,
         None => None,
     };
     let follow = ask.follow.unwrap_or(true);
-    let since = last.or(ask.since).or((!follow).then_some(0));
-    let reader = state.events.reader(since);
+    let since = last.or(ask.since).or((!follow).then_some(Position { epoch: None, seq: 0 }));
+    let reader = state.events.reader_after(since);
     let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
     tokio::spawn(forward(reader, messages, follow, state.stopping));
     // Proxies must pass each event on at once.
@@ -98,7 +104,7 @@ async fn forward(
                 None => return,
             }
         };
-        let Some(message) = message(&next) else { return };
+        let Some(message) = message(&next, reader.epoch()) else { return };
         tokio::select! {
             sent = messages.send(Ok(message)) => if sent.is_err() { return },
             () = until_stopping(&mut stopping) => return,
@@ -114,14 +120,15 @@ async fn until_stopping(stopping: &mut Option<watch::Receiver<bool>>) {
     }
 }
 
-fn message(next: &Next) -> Option<Message> {
+fn message(next: &Next, epoch: u64) -> Option<Message> {
     match next {
         Next::Event(event) => {
-            let message = Message::default().id(event.seq.to_string()).event(event.event.as_str());
+            let id = Position { epoch: Some(epoch), seq: event.seq };
+            let message = Message::default().id(id.to_string()).event(event.event.as_str());
             message.json_data(&**event).ok()
         }
-        Next::Gap { from, to } => {
-            let gap = Gap { from: *from, to: *to, restarted: to < from };
+        Next::Gap { from, to, restarted } => {
+            let gap = Gap { from: *from, to: *to, restarted: *restarted };
             Message::default().event("gap").json_data(gap).ok()
         }
         Next::Closed => None,

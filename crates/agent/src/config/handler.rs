@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use metacluster_types::EventKind;
+use metacluster_types::{EventKind, Pattern};
 
 use super::{
     HandlerConfig,
@@ -28,7 +28,7 @@ pub(super) fn validate(entries: Vec<Raw>, faults: &mut Vec<Fault>, warnings: &mu
 }
 
 fn handler(values: &Values, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<HandlerConfig> {
-    let on = events(values, faults);
+    let (on, named) = events(values, faults);
     let command: Vec<String> = values.list("command").iter().map(|(word, _)| word.clone()).collect();
     let origin = values.origin("command");
     match command.first() {
@@ -49,15 +49,30 @@ fn handler(values: &Values, faults: &mut Vec<Fault>, warnings: &mut Vec<String>)
     }
     Some(HandlerConfig {
         on,
+        named,
         command,
         at_most: values.number("at_most").and_then(|number| usize::try_from(number).ok())?,
         timeout: values.duration("timeout").filter(|timeout| *timeout > Duration::ZERO)?,
     })
 }
 
-fn events(values: &Values, faults: &mut Vec<Fault>) -> BTreeSet<EventKind> {
+/// What a handler is for: kinds of events, and user events and queries by name.
+type On = (BTreeSet<EventKind>, Vec<(EventKind, Pattern)>);
+
+fn events(values: &Values, faults: &mut Vec<Fault>) -> On {
     let mut on = BTreeSet::new();
+    let mut named = Vec::new();
     for (word, origin) in values.list("on") {
+        if let Some((kind, name)) = word.split_once(':') {
+            match [EventKind::User, EventKind::Query].into_iter().find(|of| of.as_str() == kind) {
+                Some(kind) if !name.is_empty() => named.push((kind, Pattern::new(name))),
+                Some(_) | None => faults.push(Fault::new(
+                    origin,
+                    format!("`on`: expected `user:NAME` or `query:NAME`, such as \"user:deploy\", got `{word}`"),
+                )),
+            }
+            continue;
+        }
         match EventKind::ALL.into_iter().find(|kind| kind.as_str() == word) {
             Some(kind) => drop(on.insert(kind)),
             None => {
@@ -70,7 +85,7 @@ fn events(values: &Values, faults: &mut Vec<Fault>) -> BTreeSet<EventKind> {
     if values.list("on").is_empty() && origin.is_explicit() {
         faults.push(Fault::new(origin, "`on`: expected one event at least, such as \"nodedown\""));
     }
-    on
+    (on, named)
 }
 
 /// A program that is named by a path should be there. It may still come, so this is no fault.

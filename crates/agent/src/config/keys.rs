@@ -196,7 +196,13 @@ pub(super) const KEYS: &[Key] = &[
 
 /// The keys of a `[[handler]]`.
 pub(super) const HANDLER_KEYS: &[Key] = &[
-    key("on", Kind::List, Required, "The events that it is for, such as `nodedown`."),
+    key(
+        "on",
+        Kind::List,
+        Required,
+        "The events that it is for, such as `nodedown`; `user:NAME` and `query:NAME` are user events and queries of that \
+         name, with `*` and `?`.",
+    ),
     key("command", Kind::List, Required, "The program and its arguments."),
     key("at_most", Kind::Count { min: 1, max: 1_000 }, Fixed("4"), "How many may run at once; others wait."),
     key(
@@ -215,13 +221,15 @@ pub(super) const LATER: [&str; 2] = ["federation", "cells"];
 
 /// Variables that begin as ours do and are no keys: the cookie, the seeds of `launch-data`, and what a handler's command
 /// gets (it may well start an agent).
-pub(super) const OTHER_VARIABLES: [&str; 10] = [
+pub(super) const OTHER_VARIABLES: [&str; 12] = [
     super::cookie::COOKIE_VARIABLE,
     "METACLUSTER_EVENT",
     "METACLUSTER_SEQ",
     "METACLUSTER_AT",
     "METACLUSTER_NODE",
     "METACLUSTER_MEMBER",
+    "METACLUSTER_MEMBER_ID",
+    "METACLUSTER_NAME",
     "METACLUSTER_TOPOLOGY",
     "METACLUSTER_REASON",
     "METACLUSTER_LOG",

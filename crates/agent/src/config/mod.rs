@@ -26,7 +26,9 @@ use std::{
 
 use metacluster_discovery::{Settings, spec::Spec};
 use metacluster_erl::epmd::Network;
-use metacluster_types::{ClusterName, Cookie, EventKind, NodeName, Pattern, Place, Role, Tags, TopologyName};
+use metacluster_types::{
+    ClusterName, Cookie, Event, EventKind, NodeName, Pattern, Place, Role, Said, Tags, TopologyName,
+};
 
 pub use environment::Environment;
 pub use fault::{Fault, Faults};
@@ -165,14 +167,31 @@ pub struct ReadinessConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerConfig {
-    /// The events that it is for; never empty.
+    /// The kinds of events that it is for.
     pub on: BTreeSet<EventKind>,
+    /// The user events and queries that it is for, by name. Not empty where `on` is.
+    pub named: Vec<(EventKind, Pattern)>,
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
     /// How many may run at once; at least one.
     pub at_most: usize,
     /// How long one may run.
     pub timeout: Duration,
+}
+
+impl HandlerConfig {
+    /// Whether it is for this event.
+    #[must_use]
+    pub fn wants(&self, event: &Event) -> bool {
+        let named = |said: &Said| self.wants_named(event.event, &said.name);
+        self.on.contains(&event.event) || event.subject.said.as_ref().is_some_and(named)
+    }
+
+    /// Whether it is for a user event, or a query, of this name.
+    #[must_use]
+    pub fn wants_named(&self, kind: EventKind, name: &str) -> bool {
+        self.on.contains(&kind) || self.named.iter().any(|(of, pattern)| *of == kind && pattern.matches(name))
+    }
 }
 
 /// Where the API listens.

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::dial::atom;
 use crate::{
     events::{EventLog, Next, Reader},
+    talk::Panel,
     view::{MemberState, NodeState, View},
 };
 
@@ -27,12 +28,14 @@ const SUBSCRIBERS_MAX: usize = 10_000;
 const REASON_BYTES_MAX: usize = 1_000;
 
 /// What a subscriber wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    /// `{nodeup, Node}` and `{nodedown, Node}`.
-    Nodes,
-    /// `{metacluster_event, Map}` for every event.
-    All,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wish {
+    /// `{metacluster_event, Map}` for every event, instead of `{nodeup, Node}` and `{nodedown, Node}`.
+    all: bool,
+    /// `{metacluster_event, Name, Payload, From}` for every user event.
+    user_events: bool,
+    /// `{metacluster_query, Name, Payload, From, Ref}` for every query; `{metacluster_answer, Ref, Payload}` answers.
+    queries: bool,
 }
 
 struct Subscriber {
@@ -41,18 +44,19 @@ struct Subscriber {
 }
 
 /// Serves one of our nodes until it is aborted.
-pub(crate) async fn serve(node: Node, log: EventLog, view: watch::Receiver<Arc<View>>) {
+pub(crate) async fn serve(node: Node, log: EventLog, view: watch::Receiver<Arc<View>>, panel: Panel) {
     let process = node.spawn();
     if let Err(error) = process.register("metacluster") {
         warn!("{}: {error}", node.name());
         return;
     }
     let reader = log.reader(None);
-    Desk { process, view, subscribers: BTreeMap::new() }.run(reader).await;
+    Desk { process, view, panel, subscribers: BTreeMap::new() }.run(reader).await;
 }
 
 struct Desk {
     process: Process,
+    panel: Panel,
     view: watch::Receiver<Arc<View>>,
     subscribers: BTreeMap<Pid, Subscriber>,
 }
@@ -64,7 +68,7 @@ impl Desk {
                 received = self.process.recv() => self.handle(received),
                 next = reader.next() => match next {
                     Next::Event(event) => self.tell(&event),
-                    Next::Gap { from, to } => warn!("BEAM subscribers missed the events {from} to {to}"),
+                    Next::Gap { from, to, .. } => warn!("BEAM subscribers missed the events {from} to {to}"),
                     Next::Closed => return,
                 },
             }
@@ -83,7 +87,12 @@ impl Desk {
                 Err(message) => self.plain(&message),
             },
             Received::Down { reference, .. } => {
-                self.subscribers.retain(|_, subscriber| subscriber.monitor != reference)
+                let panel = &self.panel;
+                self.subscribers.retain(|_, subscriber| {
+                    let stays = subscriber.monitor != reference;
+                    panel.processes(0, usize::from(!stays && subscriber.wish.queries));
+                    stays
+                });
             }
             Received::Lost { messages } => warn!("{messages} messages to the process metacluster were dropped"),
             Received::Exit { .. } => {}
@@ -94,12 +103,17 @@ impl Desk {
         match message.as_tuple() {
             Some([what, pid]) if what.is_atom("subscribe") => {
                 if let Some(pid) = pid.as_pid() {
-                    self.subscribe(pid, Wish::Nodes);
+                    self.subscribe(pid, Wish::default());
                 }
             }
             Some([what, pid]) if what.is_atom("unsubscribe") => {
                 if let Some(pid) = pid.as_pid() {
                     self.unsubscribe(pid);
+                }
+            }
+            Some([what, query, answer]) if what.is_atom("metacluster_answer") => {
+                if let (Some(query), Some(answer)) = (query.as_u64(), answer.as_binary()) {
+                    self.panel.answer(query, Some(answer.to_vec()));
                 }
             }
             Some(_) | None => debug!("a message that is none of ours: {message}"),
@@ -131,12 +145,14 @@ impl Desk {
 
     fn subscribe(&mut self, pid: &Pid, wish: Wish) -> bool {
         if let Some(known) = self.subscribers.get_mut(pid) {
+            self.panel.processes(usize::from(wish.queries), usize::from(known.wish.queries));
             known.wish = wish;
             return true;
         }
         if self.subscribers.len() >= SUBSCRIBERS_MAX {
             return false;
         }
+        self.panel.processes(usize::from(wish.queries), 0);
         let monitor = self.process.monitor(pid);
         self.subscribers.insert(pid.clone(), Subscriber { wish, monitor });
         true
@@ -144,21 +160,27 @@ impl Desk {
 
     fn unsubscribe(&mut self, pid: &Pid) {
         if let Some(gone) = self.subscribers.remove(pid) {
+            self.panel.processes(0, usize::from(gone.wish.queries));
             self.process.demonitor(&gone.monitor);
         }
     }
 
     fn tell(&mut self, event: &Event) {
         let short = short_form(event);
+        let said = said_form(event);
         let mut long = None;
-        let process = &self.process;
+        let (process, panel) = (&self.process, &self.panel);
         self.subscribers.retain(|pid, subscriber| {
-            let message = match (&subscriber.wish, &short) {
-                (Wish::Nodes, None) => return true,
-                (Wish::Nodes, Some(short)) => short.clone(),
-                (Wish::All, _) => long.get_or_insert_with(|| long_form(event)).clone(),
-            };
-            match process.send(pid, message) {
+            let wish = subscriber.wish;
+            let whole = wish.all.then(|| long.get_or_insert_with(|| long_form(event)).clone());
+            let wants_said = (event.event == EventKind::User && wish.user_events)
+                || (event.event == EventKind::Query && wish.queries);
+            let messages = whole.or_else(|| short.clone()).into_iter().chain(said.clone().filter(|_| wants_said));
+            let sent = messages.into_iter().try_for_each(|message| process.send(pid, message));
+            if sent.is_err() {
+                panel.processes(0, usize::from(wish.queries));
+            }
+            match sent {
                 Ok(()) => true,
                 // One that does not read would miss events without knowing; its monitor tells it that we gave up.
                 Err(SendError::Busy) => {
@@ -175,23 +197,49 @@ fn error(reason: &'static str) -> Term {
     Term::tuple([Term::atom("error"), Term::atom(reason)])
 }
 
-/// Reads `[]`, `[all]`, or a map `#{events => all | nodes}`.
+/// Reads a list of `all`, `nodes`, `user_events` and `queries`, or a map `#{events => all | nodes, user_events => true,
+/// queries => true}`.
 fn wish(options: &Term) -> Option<Wish> {
-    let word = match options.map_get("events") {
-        Some(events) => Some(events),
-        None => match options.as_list() {
-            Some([word]) => Some(word),
-            Some([]) => None,
-            Some(_) => return None,
-            None if options.as_map().is_some_and(<[_]>::is_empty) => None,
-            None => return None,
-        },
-    };
-    match word {
-        None => Some(Wish::Nodes),
-        Some(word) if word.is_atom("nodes") => Some(Wish::Nodes),
-        Some(word) if word.is_atom("all") => Some(Wish::All),
-        Some(_) => None,
+    let mut wish = Wish::default();
+    if let Some(words) = options.as_list() {
+        for word in words {
+            match word.as_atom()?.as_str() {
+                "all" => wish.all = true,
+                "nodes" => {}
+                "user_events" => wish.user_events = true,
+                "queries" => wish.queries = true,
+                _ => return None,
+            }
+        }
+        return Some(wish);
+    }
+    for (key, value) in options.as_map()? {
+        match key.as_atom()?.as_str() {
+            "events" if value.is_atom("all") => wish.all = true,
+            "events" if value.is_atom("nodes") => {}
+            "user_events" => wish.user_events = value.as_bool()?,
+            "queries" => wish.queries = value.as_bool()?,
+            _ => return None,
+        }
+    }
+    Some(wish)
+}
+
+/// `{metacluster_event, Name, Payload, From}`, or `{metacluster_query, Name, Payload, From, Ref}` while an answer is taken.
+fn said_form(event: &Event) -> Option<Term> {
+    let said = event.subject.said.as_ref()?;
+    let from = event.subject.member.as_deref().unwrap_or_default();
+    let common = [Term::binary(&said.name), Term::binary(&said.payload), Term::binary(from)];
+    match said.query {
+        Some(query) => {
+            let reference = Term::Integer(i64::try_from(query).unwrap_or(i64::MAX));
+            let head = std::iter::once(Term::atom("metacluster_query"));
+            Some(Term::tuple(head.chain(common).chain([reference]).collect::<Vec<_>>()))
+        }
+        None if event.event == EventKind::User => {
+            Some(Term::tuple(std::iter::once(Term::atom("metacluster_event")).chain(common).collect::<Vec<_>>()))
+        }
+        None => None,
     }
 }
 
@@ -214,6 +262,10 @@ fn long_form(event: &Event) -> Term {
     map.extend(subject.node.iter().map(|node| (Term::atom("node"), atom(node.as_str()))));
     map.extend(subject.member.iter().map(|member| (Term::atom("member"), Term::binary(member))));
     map.extend(subject.topology.iter().map(|topology| (Term::atom("topology"), Term::binary(topology.as_str()))));
+    if let Some(said) = &subject.said {
+        map.push((Term::atom("name"), Term::binary(&said.name)));
+        map.push((Term::atom("payload"), Term::binary(&said.payload)));
+    }
     map.extend(event.zone.iter().map(|zone| (Term::atom("zone"), Term::binary(zone.as_str()))));
     map.extend(event.reason.iter().map(|reason| {
         let end = reason.floor_char_boundary(REASON_BYTES_MAX.min(reason.len()));
@@ -257,10 +309,16 @@ mod tests {
     #[test]
     fn options_are_read_or_refused() {
         let events = |word| Term::map([(Term::atom("events"), Term::atom(word))]);
-        assert_eq!(wish(&Term::list([])), Some(Wish::Nodes));
-        assert_eq!(wish(&Term::map([])), Some(Wish::Nodes));
-        assert_eq!(wish(&Term::list([Term::atom("all")])), Some(Wish::All));
-        assert_eq!(wish(&events("all")), Some(Wish::All));
+        let all = Wish { all: true, ..Wish::default() };
+        assert_eq!(wish(&Term::list([])), Some(Wish::default()));
+        assert_eq!(wish(&Term::map([])), Some(Wish::default()));
+        assert_eq!(wish(&Term::list([Term::atom("all")])), Some(all));
+        assert_eq!(wish(&events("all")), Some(all));
+        let said =
+            Term::map([(Term::atom("user_events"), Term::boolean(true)), (Term::atom("queries"), Term::boolean(true))]);
+        let wanted = Wish { user_events: true, queries: true, ..Wish::default() };
+        assert_eq!(wish(&said), Some(wanted));
+        assert_eq!(wish(&Term::list([Term::atom("user_events"), Term::atom("queries")])), Some(wanted));
         for bad in [events("x"), Term::atom("all"), Term::list([Term::Integer(1)])] {
             assert_eq!(wish(&bad), None, "{bad}");
         }

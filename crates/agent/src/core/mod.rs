@@ -50,6 +50,7 @@ use crate::{
     events::{EventLog, Reader},
     handlers::Handlers,
     members::{self, Members},
+    talk::{Panel, Talk},
     view::{AgentView, View},
 };
 use driver::{Command, Driver, Inlets, QUEUE, Tasks};
@@ -177,6 +178,9 @@ impl Agent {
         let port = listener.local_addr().map_or(address.port(), |address| address.port());
 
         let started_at = WallClock::new(SystemTime::now());
+        let log = EventLog::new(config.cluster.clone(), config.events_keep);
+        let (panel, answers) = Panel::new(&config.handlers);
+        let (talk, wishes) = Talk::new();
         let members = Members::start(
             members::Agent {
                 id: identity.id,
@@ -192,11 +196,11 @@ impl Agent {
                 started_at,
             },
             config.membership.clone(),
+            members::TalkEnds { wishes, answers, panel: panel.clone(), log: log.clone() },
         )?;
         for warning in &members.warnings {
             warn!("{warning}");
         }
-        let log = EventLog::new(config.cluster.clone(), config.events_keep);
         let agent_view = AgentView {
             id: identity.id,
             names: vec![first.name().clone()],
@@ -238,17 +242,18 @@ impl Agent {
             locals_in,
         ));
         tasks.spawn({
-            let (log, view) = (log.clone(), view.clone());
+            let (log, view, panel) = (log.clone(), view.clone(), panel.clone());
             async move {
                 let mut desks = JoinSet::new();
                 while let Some(node) = made.recv().await {
-                    desks.spawn(beam::serve(node, log.clone(), view.clone()));
+                    desks.spawn(beam::serve(node, log.clone(), view.clone(), panel.clone()));
                 }
             }
         });
-        let handlers = Handlers::start(&config.handlers, &log, &config.api.socket);
+        let handlers = Handlers::start(&config.handlers, &log, &config.api.socket, &panel);
         let (leave_in, mut leave) = mpsc::channel(1);
-        let server = listeners.serve(State::new(view.clone(), log.clone(), handlers.stats(), leave_in));
+        let state = State::new(view.clone(), log.clone(), handlers.stats(), leave_in).with_talk(talk);
+        let server = listeners.serve(state);
         tasks.spawn({
             let commands = commands_in.clone();
             async move {

@@ -1,10 +1,12 @@
 //! The event log: a ring of the newest events, from which every reader reads at its own pace.
 //!
-//! Invariants: sequence numbers count up by one from 1 for as long as the process lives; for one node `nodeup` and
+//! Invariants: sequence numbers count up by one from 1 for as long as the process lives, and the log's epoch tells one
+//! process from the next; for one node `nodeup` and
 //! `nodedown` alternate, beginning with `nodeup`; a reader holds a position and never an event, so a slow one holds up
 //! nobody and costs no memory. A reader that fell behind the ring is told which events are gone (docs/contracts.md,
 //! JSON).
 
+mod position;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use std::{
 use metacluster_types::{ClusterName, Event, EventKind, NodeName, Subject, WallClock, Zone};
 use tokio::sync::watch;
 
+pub use position::Position;
 pub use reader::{Next, Reader};
 
 /// How many events are kept when nothing else is said.
@@ -33,6 +36,7 @@ pub struct EventLog {
 struct Shared {
     cluster: ClusterName,
     keep: usize,
+    epoch: u64,
     ring: Mutex<Ring>,
     /// Wakes readers: the newest sequence number, and whether the log is closed.
     head: watch::Sender<Head>,
@@ -78,7 +82,9 @@ impl Ring {
             | EventKind::ClusterLinked
             | EventKind::ClusterUnlinked
             | EventKind::GroupJoin
-            | EventKind::GroupLeave => true,
+            | EventKind::GroupLeave
+            | EventKind::User
+            | EventKind::Query => true,
         }
     }
 }
@@ -88,7 +94,7 @@ impl EventLog {
     #[must_use]
     pub fn new(cluster: ClusterName, keep: usize) -> Self {
         let head = watch::Sender::new(Head { last: 0, closed: false });
-        Self { shared: Arc::new(Shared { cluster, keep: keep.max(1), ring: Mutex::default(), head }) }
+        Self { shared: Arc::new(Shared { cluster, keep: keep.max(1), epoch: epoch(), ring: Mutex::default(), head }) }
     }
 
     /// Adds an event and wakes the readers. Never waits for any of them.
@@ -131,9 +137,23 @@ impl EventLog {
     /// that is kept.
     #[must_use]
     pub fn reader(&self, since: Option<u64>) -> Reader {
+        self.reader_after(since.map(|seq| Position { epoch: None, seq }))
+    }
+
+    /// As [`EventLog::reader`], after a position that may be of another process: then the reader is told so, and goes on
+    /// with the oldest event that is kept.
+    #[must_use]
+    pub fn reader_after(&self, since: Option<Position>) -> Reader {
         let head = self.shared.head.subscribe();
-        let seen = since.unwrap_or_else(|| self.last_seq());
-        Reader::new(Arc::clone(&self.shared), head, seen)
+        let seen = since.map_or_else(|| self.last_seq(), |since| since.seq);
+        let other = since.and_then(|since| since.epoch).is_some_and(|epoch| epoch != self.shared.epoch);
+        Reader::new(Arc::clone(&self.shared), head, seen, other)
+    }
+
+    /// What tells this process's count from that of another.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
     }
 
     /// The newest sequence number, which is also how many events there were; zero before the first.
@@ -158,6 +178,12 @@ impl EventLog {
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.shared.ring()
     }
+}
+
+/// The milliseconds of the wall clock, with a little chance: it only has to differ from that of the process before.
+fn epoch() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default() << 8 | u64::from(rand::random::<u8>())
 }
 
 impl Shared {

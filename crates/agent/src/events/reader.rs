@@ -16,13 +16,15 @@ pub enum Next {
     Event(Arc<Event>),
     /// The events `from..=to` came and are not kept any more. The next event is `to + 1`.
     ///
-    /// When `to` is below `from`, the reader named an event that this log never had: the agent has restarted and counts
-    /// from 1 again, and the reader goes on with the oldest event that is kept.
+    /// When the agent has `restarted`, the reader named an event that this log never had: the agent counts from 1 again,
+    /// and the reader goes on with the oldest event that is kept, whatever it missed.
     Gap {
         /// The first that is gone.
         from: u64,
         /// The last that is gone.
         to: u64,
+        /// Whether the count is that of another process than before.
+        restarted: bool,
     },
     /// The log has ended, and all was read.
     Closed,
@@ -35,11 +37,19 @@ pub struct Reader {
     head: watch::Receiver<Head>,
     /// The last sequence number that was read, or skipped as a gap.
     seen: u64,
+    /// Whether that number is of another process's count.
+    other: bool,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, head: watch::Receiver<Head>, seen: u64) -> Self {
-        Self { shared, head, seen }
+    pub(super) fn new(shared: Arc<Shared>, head: watch::Receiver<Head>, seen: u64, other: bool) -> Self {
+        Self { shared, head, seen, other }
+    }
+
+    /// The epoch of the log.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
     }
 
     /// The last sequence number that was read.
@@ -52,15 +62,16 @@ impl Reader {
     pub fn try_next(&mut self) -> Option<Next> {
         let ring = self.shared.ring();
         let oldest = ring.oldest();
-        if self.seen > ring.last {
-            let gap = Next::Gap { from: self.seen.saturating_add(1), to: oldest - 1 };
+        if self.other || self.seen > ring.last {
+            self.other = false;
+            let gap = Next::Gap { from: self.seen.saturating_add(1), to: oldest - 1, restarted: true };
             self.seen = oldest - 1;
             return Some(gap);
         }
         let next = self.seen + 1;
         if next < oldest {
             self.seen = oldest - 1;
-            return Some(Next::Gap { from: next, to: oldest - 1 });
+            return Some(Next::Gap { from: next, to: oldest - 1, restarted: false });
         }
         // `next` is at least the oldest, so the difference is an index; past the end gives none.
         let index = usize::try_from(next - oldest).unwrap_or(usize::MAX);

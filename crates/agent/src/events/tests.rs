@@ -71,7 +71,7 @@ fn a_reader_that_fell_behind_is_told_what_is_gone() {
     let log = log(3);
     let mut slow = log.reader(None);
     fill(&log, 10);
-    assert_eq!(slow.try_next(), Some(Next::Gap { from: 1, to: 7 }));
+    assert_eq!(slow.try_next(), Some(Next::Gap { from: 1, to: 7, restarted: false }));
     assert_eq!(seqs(&drain(&mut slow)), [8, 9, 10]);
 }
 
@@ -80,10 +80,22 @@ fn a_reader_from_before_a_restart_is_told_and_reads_all() {
     let log = log(10);
     fill(&log, 2);
     let mut reader = log.reader(Some(500));
-    assert_eq!(reader.try_next(), Some(Next::Gap { from: 501, to: 0 }));
+    assert_eq!(reader.try_next(), Some(Next::Gap { from: 501, to: 0, restarted: true }));
     assert_eq!(seqs(&drain(&mut reader)), [1, 2]);
     let mut last = log.reader(Some(u64::MAX));
-    assert_eq!(last.try_next(), Some(Next::Gap { from: u64::MAX, to: 0 }));
+    assert_eq!(last.try_next(), Some(Next::Gap { from: u64::MAX, to: 0, restarted: true }));
+}
+
+#[test]
+fn a_reader_from_before_a_restart_is_told_even_where_the_count_has_passed_its_own() {
+    let log = log(10);
+    fill(&log, 5);
+    let other = Position { epoch: Some(log.epoch() ^ 1), seq: 2 };
+    let mut reader = log.reader_after(Some(other));
+    assert_eq!(reader.try_next(), Some(Next::Gap { from: 3, to: 0, restarted: true }));
+    assert_eq!(seqs(&drain(&mut reader)), [1, 2, 3, 4, 5]);
+    let mut same = log.reader_after(Some(Position { epoch: Some(log.epoch()), seq: 2 }));
+    assert_eq!(seqs(&drain(&mut same)), [3, 4, 5]);
 }
 
 #[test]
@@ -97,7 +109,7 @@ fn a_slow_reader_holds_up_nobody_and_keeps_nothing_alive() {
     }
     assert_eq!(log.ring().events.len(), 4);
     assert!(log.ring().events.iter().all(|event| Arc::strong_count(event) == 1), "the ring alone holds the events");
-    assert_eq!(slow.try_next(), Some(Next::Gap { from: 1, to: 996 }));
+    assert_eq!(slow.try_next(), Some(Next::Gap { from: 1, to: 996, restarted: false }));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //!
 //! A command gets the event as one line of JSON on its standard input, and `METACLUSTER_EVENT`, `_SEQ`, `_AT`,
 //! `_CLUSTER`, `_NODE`, `_MEMBER`, `_TOPOLOGY`, `_ZONE`, `_REASON` (those that there are) and `METACLUSTER_SOCKET` in its
-//! environment. Its standard output goes nowhere; the first line of its standard error stands in the log when it fails.
+//! environment. For a user event or a query its standard input is the payload as it is, and `METACLUSTER_NAME` and
+//! `METACLUSTER_MEMBER_ID` say what it is called and who sent it. What it writes to its standard output is the answer to a
+//! query, unless it fails; else it goes nowhere; the first line of its standard error stands in the log when it fails.
 //!
 //! Invariants: at most `at_most` commands of a handler run at once and at most 1,000 events wait; one that runs too
 //! long is killed with all its process group; no handler holds up another, or the agent; none is left behind when the
@@ -18,7 +20,7 @@ use std::{ffi::OsString, path::Path, sync::Arc};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{config::HandlerConfig, events::EventLog};
+use crate::{config::HandlerConfig, events::EventLog, talk::Panel};
 
 pub use stats::{Counts, Stats};
 
@@ -34,13 +36,14 @@ impl Handlers {
     /// Starts a task for each handler. They see every event from now on, so start them before the first is published.
     /// Commands find the agent's socket in `METACLUSTER_SOCKET`.
     #[must_use]
-    pub fn start(handlers: &[HandlerConfig], log: &EventLog, socket: &Path) -> Self {
+    pub fn start(handlers: &[HandlerConfig], log: &EventLog, socket: &Path, panel: &Panel) -> Self {
         let (stop, stopping) = watch::channel(false);
         let stats = Arc::new(Stats::default());
         let extra: Arc<[(String, OsString)]> = Arc::new([("METACLUSTER_SOCKET".to_owned(), socket.into())]);
         let start = |handler: &HandlerConfig| {
             let (stats, extra) = (Arc::clone(&stats), Arc::clone(&extra));
-            let worker = worker::Worker::new(handler.clone(), log.reader(None), stats, extra, stopping.clone());
+            let worker =
+                worker::Worker::new(handler.clone(), log.reader(None), stats, extra, stopping.clone(), panel.clone());
             tokio::spawn(worker.run())
         };
         let tasks = handlers.iter().map(start).collect();

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use metacluster_types::Event;
+use metacluster_membership::ANSWER_BYTES_MAX;
+use metacluster_types::{Event, EventKind};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -29,6 +30,8 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long to wait for what a command wrote last, when something else still holds its standard error.
 const STDERR_GRACE: Duration = Duration::from_millis(100);
+/// How long to wait for the end of an answer, when something else still holds its standard output.
+const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// How much of its standard error is kept.
 const STDERR_BYTES_MAX: usize = 1024;
 
@@ -47,21 +50,24 @@ pub(super) enum Outcome {
     Stopped,
 }
 
-/// Runs the command for one event, to its end.
+/// Runs the command for one event, to its end. The second is its answer, if the event is a query and it has one.
 pub(super) async fn run(
     handler: &HandlerConfig,
     event: &Event,
     extra: &[(String, OsString)],
     mut stop: watch::Receiver<bool>,
-) -> Outcome {
+) -> (Outcome, Option<Vec<u8>>) {
     let mut child = match spawn(handler, event, extra) {
         Ok(child) => child,
-        Err(error) => return Outcome::NotStarted(error.to_string()),
+        Err(error) => return (Outcome::NotStarted(error.to_string()), None),
     };
-    let input = serde_json::to_vec(event).map(|mut json| {
-        json.push(b'\n');
-        json
-    });
+    let input = match &event.subject.said {
+        Some(said) => Ok(said.payload.clone()),
+        None => serde_json::to_vec(event).map(|mut json| {
+            json.push(b'\n');
+            json
+        }),
+    };
     let stdin = child.stdin.take();
     let feed = async move {
         if let (Some(mut stdin), Ok(json)) = (stdin, input) {
@@ -69,6 +75,13 @@ pub(super) async fn run(
             drop(stdin.write_all(&json).await);
         }
     };
+    let read_stdout = child.stdout.take();
+    let mut answering = tokio::spawn(async move {
+        match read_stdout {
+            Some(stdout) => answer(stdout).await,
+            None => Vec::new(),
+        }
+    });
     let (line, read_stderr) = (watch::Sender::new(Vec::new()), child.stderr.take());
     let stderr = line.subscribe();
     let mut drain = tokio::spawn(async move {
@@ -93,12 +106,38 @@ pub(super) async fn run(
     drop(timeout(STDERR_GRACE, &mut drain).await);
     drain.abort();
     let stderr = first_line(&stderr.borrow());
-    match ended {
-        Ended::Itself(Ok(status)) if status.success() => Outcome::Succeeded,
+    let answer = timeout(ANSWER_GRACE, &mut answering).await.ok().and_then(Result::ok);
+    answering.abort();
+    let is_query = event.event == EventKind::Query;
+    let outcome = match ended {
+        Ended::Itself(Ok(status)) if status.success() => match &answer {
+            Some(answer) if is_query && answer.len() > ANSWER_BYTES_MAX => {
+                let how = format!("wrote an answer of more than {ANSWER_BYTES_MAX} bytes, which is none");
+                Outcome::Failed { how, stderr }
+            }
+            Some(_) => Outcome::Succeeded,
+            None if is_query => Outcome::Failed {
+                how: "left its standard output open, so that its answer has no end".to_owned(),
+                stderr,
+            },
+            None => Outcome::Succeeded,
+        },
         Ended::Itself(Ok(status)) => Outcome::Failed { how: describe(status), stderr },
         Ended::Itself(Err(error)) => Outcome::Failed { how: format!("waiting for it failed: {error}"), stderr },
         Ended::TooLong => Outcome::TimedOut { after: handler.timeout, stderr },
         Ended::AgentStops => Outcome::Stopped,
+    };
+    let answer = answer.filter(|_| is_query && outcome == Outcome::Succeeded);
+    (outcome, answer)
+}
+
+/// Reads an answer, and one byte more than it may have.
+async fn answer(stdout: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut bounded = stdout.take(ANSWER_BYTES_MAX as u64 + 1);
+    // What came before a failure is no answer: the outcome tells.
+    match bounded.read_to_end(&mut bytes).await {
+        Ok(_) | Err(_) => bytes,
     }
 }
 
@@ -121,7 +160,7 @@ fn spawn(handler: &HandlerConfig, event: &Event, extra: &[(String, OsString)]) -
         .envs(extra.iter().map(|(name, value)| (name, value)))
         .envs(variables(event))
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(if event.event == EventKind::Query { Stdio::piped() } else { Stdio::null() })
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true)
@@ -140,6 +179,8 @@ fn variables(event: &Event) -> Vec<(&'static str, String)> {
     let optional = [
         ("METACLUSTER_NODE", subject.node.as_ref().map(ToString::to_string)),
         ("METACLUSTER_MEMBER", subject.member.clone()),
+        ("METACLUSTER_MEMBER_ID", subject.said.as_ref().map(|said| said.from.to_string())),
+        ("METACLUSTER_NAME", subject.said.as_ref().map(|said| said.name.clone())),
         ("METACLUSTER_TOPOLOGY", subject.topology.as_ref().map(ToString::to_string)),
         ("METACLUSTER_ZONE", event.zone.as_ref().map(ToString::to_string)),
         // The system takes no zero byte in a variable.

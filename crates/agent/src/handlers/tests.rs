@@ -39,6 +39,7 @@ impl Bench {
         let folder = self.folder.path().to_str().expect("a text").to_owned();
         HandlerConfig {
             on: BTreeSet::from([EventKind::NodeUp]),
+            named: Vec::new(),
             command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), folder],
             at_most: 4,
             timeout: LONG,
@@ -46,7 +47,7 @@ impl Bench {
     }
 
     fn start(&self, handler: HandlerConfig) -> Handlers {
-        Handlers::start(&[handler], &self.log, &self.path("agent.sock"))
+        Handlers::start(&[handler], &self.log, &self.path("agent.sock"), &Panel::new(&[]).0)
     }
 
     fn nodeup(&self, number: usize) {
@@ -224,7 +225,7 @@ async fn one_handler_that_hangs_does_not_hold_up_another() {
     let bench = Bench::new();
     let stuck = HandlerConfig { at_most: 1, ..bench.handler("sleep 1000") };
     let quick = bench.handler("echo x >> \"$0/out\"");
-    let handlers = Handlers::start(&[stuck, quick], &bench.log, &bench.path("agent.sock"));
+    let handlers = Handlers::start(&[stuck, quick], &bench.log, &bench.path("agent.sock"), &Panel::new(&[]).0);
     (0..3).for_each(|number| bench.nodeup(number));
     until("the quick one's runs", || bench.read("out").lines().count() == 3).await;
     handlers.stop().await;

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::HandlerConfig,
     events::{Next, Reader},
+    talk::Panel,
 };
 
 /// Events that wait for a place. When it is full, the oldest gives way: the newest says what is so.
@@ -31,6 +32,12 @@ pub(super) struct Worker {
     queue: VecDeque<Arc<Event>>,
     running: JoinSet<(u64, Outcome)>,
     lines: Lines,
+    panel: Panel,
+}
+
+/// The query that an event is, and that waits for an answer.
+fn query(event: &Event) -> Option<u64> {
+    event.subject.said.as_ref().and_then(|said| said.query)
 }
 
 impl Worker {
@@ -40,6 +47,7 @@ impl Worker {
         stats: Arc<Stats>,
         extra: Arc<[(String, OsString)]>,
         stop: watch::Receiver<bool>,
+        panel: Panel,
     ) -> Self {
         Self {
             handler: Arc::new(handler),
@@ -50,6 +58,7 @@ impl Worker {
             queue: VecDeque::new(),
             running: JoinSet::new(),
             lines: Lines::default(),
+            panel,
         }
     }
 
@@ -60,7 +69,7 @@ impl Worker {
             tokio::select! {
                 next = self.reader.next(), if open => match next {
                     Next::Event(event) => self.queue(event),
-                    Next::Gap { from, to } => self.overflow((to + 1).saturating_sub(from)),
+                    Next::Gap { from, to, .. } => self.overflow((to + 1).saturating_sub(from)),
                     Next::Closed => open = false,
                 },
                 Some(ended) = self.running.join_next() => self.ended(ended),
@@ -76,11 +85,13 @@ impl Worker {
     }
 
     fn queue(&mut self, event: Arc<Event>) {
-        if !self.handler.on.contains(&event.event) {
+        if !self.handler.wants(&event) {
             return;
         }
         if self.queue.len() == QUEUE_MAX {
-            self.queue.pop_front();
+            if let Some(query) = self.queue.pop_front().as_deref().and_then(query) {
+                self.panel.answer(query, None);
+            }
             self.overflow(1);
         }
         self.queue.push_back(event);
@@ -94,7 +105,14 @@ impl Worker {
                 counts.started += 1;
                 counts.running += 1;
             });
-            self.running.spawn(async move { (event.seq, process::run(&handler, &event, &extra, stop).await) });
+            let panel = self.panel.clone();
+            self.running.spawn(async move {
+                let (outcome, answer) = process::run(&handler, &event, &extra, stop).await;
+                if let Some(query) = query(&event) {
+                    panel.answer(query, answer);
+                }
+                (event.seq, outcome)
+            });
         }
     }
 

@@ -34,11 +34,13 @@ use super::{
     resolver::Resolver,
     socket::{Buffers, DATAGRAM_BYTES_MAX, Packets},
     stream::{self, Bounds, Request, StreamError},
+    talk::{TalkEnds, Talking},
     truth::Truth,
 };
 use crate::{
     config::{Encryption, MembershipConfig, MembershipProfile},
     core::renew_id,
+    talk::KeyFile,
     view::MemberCounters,
 };
 
@@ -92,6 +94,7 @@ pub(super) struct Driver {
     pub(super) settings: Settings,
     pub(super) id: AgentId,
     pub(super) machine: Membership,
+    pub(super) talking: Talking,
     pub(super) sealer: Sealer<ChaCha>,
     /// Where it listens.
     pub(super) at: SocketAddr,
@@ -128,7 +131,7 @@ impl Driver {
         agent: Agent,
         config: MembershipConfig,
         (packets, at): (Packets, SocketAddr),
-        channels: Channels,
+        channels: (Channels, TalkEnds),
     ) -> Result<(Self, watch::Receiver<Arc<MembersView>>, Bounds), MembersError> {
         let clock = BootClock::start();
         let settings = Settings {
@@ -153,7 +156,21 @@ impl Driver {
             Encryption::Preferred => Policy::SealAndTakePlain,
             Encryption::Off => Policy::Plain,
         };
+        let file = KeyFile::new(&agent.state_dir);
+        let kept_ring = file.read().map_err(|error| MembersError::Keyring(error.to_string()))?;
+        if let Some((kept, _)) = &kept_ring
+            && !config.keys.is_empty()
+            && kept.used() != ring.used()
+        {
+            warn!(
+                "the keyring in the state folder holds, with key {} in use: membership.key_file is not looked at any more",
+                kept.used()
+            );
+        }
+        let (ring, policy) = kept_ring.unwrap_or((ring, policy));
         let sealer = Sealer::new(agent.cluster.clone(), ChaCha::default(), ring, policy);
+        let (channels, ends) = channels;
+        let talking = Talking::new(ends, file);
         let bounds = Bounds::new(settings.stream_bytes_max + SEAL_BYTES, settings.stream_timeout);
         let own_addresses = address::own_addresses();
         let placeholder = SocketAddr::new(at.ip(), at.port());
@@ -169,6 +186,7 @@ impl Driver {
         let mut driver = Self {
             id,
             machine,
+            talking,
             sealer,
             at,
             packets,
@@ -238,6 +256,8 @@ impl Driver {
                     self.seed();
                     self.tell_within(TELL_NODES);
                 },
+                Some(wish) = self.talking.wishes.recv() => self.on_wish(wish),
+                Some(answer) = self.talking.answers.recv() => self.on_local_answer(answer),
                 () = self.keeper.written() => {}
                 Some(asked) = self.asking.join_next() => match asked {
                     Ok(asked) => self.on_asked(asked),
@@ -343,8 +363,12 @@ impl Driver {
                     self.judge(false);
                 }
                 Output::Notice(notice) => self.notice(&notice),
-                // Nobody here listens to these.
-                Output::UserEvent(_) | Output::Query(_) | Output::Replied { .. } => {}
+                Output::UserEvent(event) => {
+                    self.on_said(event);
+                    self.keeper.mark(false);
+                }
+                Output::Query(query) => self.on_query(query),
+                Output::Replied { query, reply } => self.on_replied(query, reply),
             }
         }
     }
@@ -421,6 +445,7 @@ impl Driver {
                 (self.machine, self.id) = (machine, fresh);
                 self.book.begin_anew(now);
                 self.answering.clear();
+                self.talking.forget();
                 self.asking.abort_all();
                 self.keeper.mark(true);
                 self.seed();

@@ -14,6 +14,7 @@
 //! | `keeper` | the snapshot in the state folder, and which boot this is |
 //! | `sources`, `resolver` | where others may be |
 //! | `address` | where this agent is |
+//! | `talk` | user events, queries, run-time tags and orders about keys |
 //! | `truth` | whom a provider's word ends |
 //! | `complaints` | one line about what is refused |
 //! | `clock` | a clock that goes on while the host sleeps |
@@ -32,6 +33,7 @@ mod socket;
 mod sources;
 mod state;
 mod stream;
+mod talk;
 mod truth;
 
 #[cfg(test)]
@@ -60,6 +62,7 @@ use crate::{
 };
 
 pub(crate) use sources::Sources;
+pub(crate) use talk::TalkEnds;
 
 /// The port of members when nothing else is said.
 pub(crate) const PORT: u16 = 45_893;
@@ -83,6 +86,9 @@ pub enum MembersError {
         /// What the system said.
         error: io::Error,
     },
+    /// The keyring in the state folder. Nothing was changed in it.
+    #[error("the keyring cannot be used: {0}; mend it, or remove it to begin with the keys of the configuration")]
+    Keyring(String),
     /// What this agent says of itself does not fit into a packet.
     #[error("other agents cannot be told of this one: {0}; shorten `tags` or `roles`")]
     Description(#[from] DescriptionError),
@@ -230,7 +236,7 @@ impl Inlets {
 
 impl Members {
     /// Binds and begins, or, where it is switched off, only shows this agent.
-    pub(crate) fn start(agent: Agent, config: MembershipConfig) -> Result<Self, MembersError> {
+    pub(crate) fn start(agent: Agent, config: MembershipConfig, talk: TalkEnds) -> Result<Self, MembersError> {
         let (events_in, events) = mpsc::channel(EVENTS);
         let (commands_in, commands) = mpsc::channel(16);
         let (local_in, local) = watch::channel(LocalNodes::default());
@@ -266,7 +272,7 @@ impl Members {
         let (packets, listener, at) = bound.map_err(|error| MembersError::Bind { address: wanted, error })?;
         let (requests_in, requests) = mpsc::channel(16);
         let channels = driver::Channels { events: events_in, commands, local, sources, requests };
-        let (driver, view, bounds) = driver::Driver::new(agent, config, (packets, at), channels)?;
+        let (driver, view, bounds) = driver::Driver::new(agent, config, (packets, at), (channels, talk))?;
         tasks.spawn(stream::serve(listener, requests_in, bounds));
         tasks.spawn(driver.run());
         Ok(Self { events, view, inlets, warnings, tasks })

@@ -9,6 +9,8 @@ use tokio::{net::UdpSocket, time::timeout};
 use super::*;
 use crate::{
     config::{Encryption, MembershipProfile},
+    events::EventLog,
+    talk::{Panel, Talk},
     view::MemberState,
 };
 
@@ -67,7 +69,7 @@ impl Plan {
             candidates: true,
             instance: self.instance.map(str::to_owned),
         };
-        let members = Members::start(agent, config).expect("it starts");
+        let members = Members::start(agent, config, ends()).expect("it starts");
         Site { members, id: self.id, folder: Some(self.folder) }
     }
 }
@@ -261,7 +263,14 @@ async fn a_taken_port_is_an_error_when_it_was_asked_for() {
         candidates: true,
         instance: None,
     };
-    let error = Members::start(agent, config).err().expect("taken").to_string();
+    let error = Members::start(agent, config, ends()).err().expect("taken").to_string();
     assert!(error.contains("membership.port") && error.contains(&taken.to_string()), "{error}");
     drop(site);
+}
+
+/// Talk that nobody uses.
+fn ends() -> TalkEnds {
+    let (panel, answers) = Panel::new(&[]);
+    let (_, wishes) = Talk::new();
+    TalkEnds { wishes, answers, panel, log: EventLog::new(ClusterName::new("main").expect("a name"), 100) }
 }

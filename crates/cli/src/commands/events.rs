@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use metacluster_agent::events::Position;
 use metacluster_types::{Event, EventKind};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
@@ -31,9 +32,10 @@ pub(crate) struct Events {
     /// Stay and tell what happens from now on
     #[arg(long, short)]
     follow: bool,
-    /// Begin after the event of this number [default: the oldest kept; with --follow the newest]
+    /// Begin after the event of this number, or of the id that the stream gave it [default: the oldest kept; with
+    /// --follow the newest]
     #[arg(long, value_name = "SEQ")]
-    since: Option<u64>,
+    since: Option<Position>,
     /// Print JSON for programs, one object a line
     #[arg(long)]
     json: bool,
@@ -47,7 +49,7 @@ pub(crate) async fn run(arguments: Events) -> Outcome {
     let path = if arguments.follow {
         "/v1/events"
     } else {
-        last = last.or(Some(0));
+        last = last.or(Some(Position { epoch: None, seq: 0 }));
         "/v1/events?follow=false"
     };
     let mut events = client.events(path, last).await?;
@@ -64,7 +66,7 @@ pub(crate) async fn run(arguments: Events) -> Outcome {
 }
 
 /// Waits for the agent to come back.
-async fn again(client: &Client, path: &str, last: Option<u64>) -> Outcome<crate::client::Events> {
+async fn again(client: &Client, path: &str, last: Option<Position>) -> Outcome<crate::client::Events> {
     let until = Instant::now() + RETURN_WAIT;
     loop {
         match client.events(path, last).await {
@@ -88,10 +90,11 @@ fn gap(frame: &Frame) -> Option<Gap> {
     if frame.event == "gap" { serde_json::from_str(&frame.data).ok() } else { None }
 }
 
-/// The number after which the stream goes on.
-fn seen(frame: &Frame) -> Option<u64> {
+/// The place after which the stream goes on.
+fn seen(frame: &Frame) -> Option<Position> {
     match gap(frame) {
-        Some(gap) => Some(gap.to),
+        // A gap has no id of its own; the stream goes on behind it.
+        Some(gap) => Some(Position { epoch: None, seq: gap.to }),
         None => frame.id.as_deref().and_then(|id| id.parse().ok()),
     }
 }
@@ -131,7 +134,9 @@ pub(crate) fn line(event: &Event, paint: Paint) -> String {
         | EventKind::MemberUpdate
         | EventKind::CandidateFound
         | EventKind::GroupJoin
-        | EventKind::GroupLeave => kind,
+        | EventKind::GroupLeave
+        | EventKind::User
+        | EventKind::Query => kind,
     };
     let mut text = format!("{} {:>6} {kind}", paint.dim(&event.at.to_string()), event.seq);
     let mut add = |word: &str| {
@@ -143,6 +148,12 @@ pub(crate) fn line(event: &Event, paint: Paint) -> String {
     }
     if let Some(member) = &event.subject.member {
         add(member);
+    }
+    if let Some(said) = &event.subject.said {
+        add(&said.name);
+        if !said.payload.is_empty() {
+            add(&String::from_utf8_lossy(&said.payload));
+        }
     }
     if let Some(topology) = &event.subject.topology {
         add(&format!("topology={topology}"));
@@ -180,10 +191,13 @@ mod tests {
     fn what_is_gone_is_told_and_the_follower_goes_on_behind_it() {
         let lost = frame("gap", r#"{"from":3,"to":9,"restarted":false}"#);
         assert_eq!(shown(&lost, false, Paint::PLAIN), "the events 3 to 9 are not kept any more\n");
-        assert_eq!(seen(&lost), Some(9));
+        assert_eq!(seen(&lost), Some(Position { epoch: None, seq: 9 }));
         let restarted = frame("gap", r#"{"from":70,"to":0,"restarted":true}"#);
         assert_eq!(shown(&restarted, false, Paint::PLAIN), "the agent has restarted and counts from 1 again\n");
-        assert_eq!(seen(&restarted), Some(0));
+        assert_eq!(seen(&restarted), Some(Position { epoch: None, seq: 0 }));
+        let id = Some("ab-7".to_owned());
+        let event = Frame { id, ..frame("nodedown", NODEDOWN) };
+        assert_eq!(seen(&event), Some(Position { epoch: Some(0xab), seq: 7 }));
         let json = shown(&restarted, true, Paint::PLAIN);
         assert_eq!(json, "{\"event\":\"gap\",\"from\":70,\"restarted\":true,\"to\":0}\n");
     }

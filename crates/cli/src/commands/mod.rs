@@ -7,11 +7,15 @@ pub(crate) mod demo;
 pub(crate) mod demo_node;
 pub(crate) mod discover;
 pub(crate) mod epmd;
+pub(crate) mod event;
 pub(crate) mod events;
+pub(crate) mod keys;
 pub(crate) mod leave;
 pub(crate) mod members;
 pub(crate) mod nodes;
+pub(crate) mod query;
 pub(crate) mod sql;
+pub(crate) mod tags;
 pub(crate) mod topologies;
 pub(crate) mod topology;
 pub(crate) mod up;
@@ -34,6 +38,10 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Nodes(arguments) => asynchronous(nodes::run(arguments)),
         Command::Topologies(arguments) => asynchronous(topologies::run(arguments)),
         Command::Events(arguments) => asynchronous(events::run(arguments)),
+        Command::Event(arguments) => asynchronous(event::run(arguments)),
+        Command::Query(arguments) => asynchronous(query::run(arguments)),
+        Command::Tags(arguments) => asynchronous(tags::run(arguments)),
+        Command::Keys(arguments) => asynchronous(keys::run(arguments)),
         Command::Wait(arguments) => asynchronous(wait::run(arguments)),
         Command::Discover(arguments) => asynchronous(discover::run(arguments)),
         Command::Epmd(arguments) => epmd::run(&arguments),

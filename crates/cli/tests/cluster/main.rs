@@ -13,3 +13,4 @@ mod mesh;
 mod refusals;
 mod restarts;
 mod support;
+mod talk;

@@ -86,6 +86,7 @@ impl Membership {
             self.user.next_token += 1;
             QueryToken(self.user.next_token)
         });
+        let epoch = query.epoch;
         let (name, payload, left, acks) = (query.name.clone(), query.payload.clone(), query.left, query.acks);
         let until = ends_at.max(now + SEEN_FOR);
         self.user.seen.insert((asker, number), Seen { query, ends_at, until, token });
@@ -97,7 +98,7 @@ impl Membership {
             let open = Open { asker, number, ends_at, due: ends_at, answer: None, tries: 0 };
             self.user.open.insert(token, open);
             self.counters.queries_received += 1;
-            self.push(Output::Query(Query { token, asker, name, payload, left }));
+            self.push(Output::Query(Query { token, asker, epoch, name, payload, left }));
             if acks {
                 self.say_came(asker, number);
             }

@@ -84,7 +84,7 @@ pub struct QueryId(pub(crate) u32);
 
 /// A query that waits for this member's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryToken(pub(crate) u64);
+pub struct QueryToken(pub u64);
 
 /// A query that came, the own ones too. It wants one [`answer`](Membership::answer), or one
 /// [`decline`](Membership::decline), within the time that is left.
@@ -94,6 +94,8 @@ pub struct Query {
     pub token: QueryToken,
     /// Who asks.
     pub asker: AgentId,
+    /// In which of its boots.
+    pub epoch: Epoch,
     /// What it is called.
     pub name: String,
     /// What it carries.

@@ -60,7 +60,8 @@ async fn every_listed_path_exists() {
         let (method, path) = entry.split_once(' ').expect("a method and a path");
         let path = if path == "/v1/events" { "/v1/events?follow=false" } else { path };
         let status = api.unix(method, path).await.status;
-        assert!([200, 202, 503].contains(&status), "{entry}: {status}");
+        // Those that want a body say so, and an agent without members has nobody to ask.
+        assert!([200, 202, 400, 415, 503].contains(&status), "{entry}: {status}");
     }
 }
 

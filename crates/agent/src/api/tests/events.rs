@@ -1,6 +1,7 @@
 //! Server-sent events: where a stream begins, what it says of what is gone, and when it ends.
 
 use super::*;
+use crate::events::Position;
 
 /// A stream that is read message by message.
 struct Stream {
@@ -44,8 +45,13 @@ impl Stream {
     }
 
     fn ids(text: &str) -> Vec<u64> {
-        text.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().expect("a number")).collect()
+        text.lines().filter_map(|line| line.strip_prefix("id: ")).map(seq_of).collect()
     }
+}
+
+/// The number in an id.
+fn seq_of(id: &str) -> u64 {
+    id.parse::<Position>().expect("an id").seq
 }
 
 #[tokio::test]
@@ -60,7 +66,7 @@ async fn an_event_has_its_number_its_kind_and_its_json() {
     let fields: Vec<&str> = ["id: ", "event: ", "data: "]
         .map(|field| stream.seen.lines().find_map(|line| line.strip_prefix(field)).expect("a field"))
         .into();
-    assert_eq!(fields[..2], ["1", "nodeup"]);
+    assert_eq!((fields[0].parse(), fields[1]), (Ok(Position { epoch: Some(api.log.epoch()), seq: 1 }), "nodeup"));
     let event: metacluster_types::Event = serde_json::from_str(fields[2]).expect("an event");
     assert_eq!((event.seq, event.reason.as_deref()), (1, Some("line one\nline two")));
 }
@@ -76,7 +82,7 @@ async fn a_stream_resumes_after_the_last_event_that_its_reader_saw() {
         ("/v1/events?since=1", "Last-Event-ID: 3\r\n"),
     ] {
         let mut stream = Stream::open(&api, path, header).await;
-        stream.until("id: 5\n").await;
+        stream.until("-5\n").await;
         assert_eq!(Stream::ids(&stream.seen), [4, 5], "{path} {header}");
     }
 }
@@ -87,7 +93,7 @@ async fn without_a_beginning_a_stream_has_what_comes_from_now_on() {
     api.publish(5);
     let mut stream = Stream::open(&api, "/v1/events", "").await;
     api.publish(1);
-    stream.until("id: 6\n").await;
+    stream.until("-6\n").await;
     assert_eq!(Stream::ids(&stream.seen), [6]);
 }
 
@@ -96,12 +102,12 @@ async fn what_is_gone_shows_as_a_gap() {
     let api = Api::start().await;
     api.publish(150);
     let mut stream = Stream::open(&api, "/v1/events?since=10", "").await;
-    stream.until("id: 150\n").await;
+    stream.until("-150\n").await;
     let gap = "event: gap\ndata: {\"from\":11,\"to\":50,\"restarted\":false}\n\n";
     assert!(stream.seen.contains(gap), "{}", stream.seen);
     assert_eq!(Stream::ids(&stream.seen), (51..=150).collect::<Vec<_>>());
     let mut stream = Stream::open(&api, "/v1/events?since=9000", "").await;
-    stream.until("id: 150\n").await;
+    stream.until("-150\n").await;
     let gap = "event: gap\ndata: {\"from\":9001,\"to\":50,\"restarted\":true}\n\n";
     assert!(stream.seen.contains(gap), "{}", stream.seen);
 }
@@ -152,9 +158,20 @@ async fn a_reader_that_never_reads_holds_up_nobody() {
     let mut other = Stream::open(&api, "/v1/events", "").await;
     for seq in 1..=300 {
         api.publish(1);
-        other.until(&format!("id: {seq}\n")).await;
+        other.until(&format!("-{seq}\n")).await;
     }
     drop(idle);
+}
+
+#[tokio::test]
+async fn a_reader_of_another_process_is_told_though_the_count_has_passed_its_own() {
+    let api = Api::start().await;
+    api.publish(5);
+    let other = Position { epoch: Some(api.log.epoch() ^ 1), seq: 2 };
+    let mut stream = Stream::open(&api, "/v1/events", &format!("Last-Event-ID: {other}\r\n")).await;
+    stream.until("-5\n").await;
+    assert!(stream.seen.contains("\"restarted\":true"), "{}", stream.seen);
+    assert_eq!(Stream::ids(&stream.seen), [1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]

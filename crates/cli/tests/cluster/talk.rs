@@ -1,0 +1,217 @@
+//! User events, queries, tags and keys, between agents on three hosts.
+
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use metacluster_testbed::{Agent, Host, Network, Tool, eventually, eventually_value, require};
+use serde_json::Value;
+
+use crate::support::{SOON, binary};
+
+const HOSTS: [Tool; 2] = [Tool::Namespaces, Tool::Nftables];
+
+/// What `--json` of a command prints, one object a line.
+fn lines(agent: &Agent, arguments: &[&str]) -> Result<(Option<i32>, Vec<Value>)> {
+    let output = agent.ask(arguments)?;
+    let text = String::from_utf8(output.stdout)?;
+    let values: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
+    Ok((output.status.code(), values.with_context(|| text.clone())?))
+}
+
+fn states(agent: &Agent) -> Result<Vec<String>, String> {
+    let answer = agent.get("/v1/members").map_err(|error| error.to_string())?;
+    let members = answer["members"].as_array().cloned().unwrap_or_default();
+    Ok(members.iter().filter_map(|member| member["state"].as_str()).map(str::to_owned).collect())
+}
+
+/// Waits until each of them sees so many that live.
+fn all_see(agents: &[&Agent], many: usize) -> Result<()> {
+    for agent in agents {
+        eventually(SOON, "all see all", || {
+            let states = states(agent)?;
+            let alive = states.iter().filter(|state| *state == "alive").count();
+            if alive == many { Ok(()) } else { Err(format!("{states:?}: {}", agent.log())) }
+        })?;
+    }
+    Ok(())
+}
+
+fn seeds(hosts: &[Host]) -> String {
+    let nodes: Vec<String> = hosts.iter().map(|host| format!("\"shop@{}\"", host.address())).collect();
+    format!("[[topology]]\nname = \"all\"\nstrategy = \"static\"\nnodes = [{}]\n", nodes.join(", "))
+}
+
+/// What an agent was told of a kind, in order.
+fn told(agent: &Agent, kind: &str) -> Result<Vec<Value>> {
+    let (_, events) = lines(agent, &["events", "--json"])?;
+    Ok(events.into_iter().filter(|event| event["event"] == kind).collect())
+}
+
+fn succeeds(agent: &Agent, arguments: &[&str]) -> Result<()> {
+    let output = agent.ask(arguments)?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn agents_tell_and_ask_one_another() -> Result<()> {
+    if !require(&HOSTS) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let mut agents = Vec::new();
+    for host in &hosts {
+        let handled = host.home().join("handled");
+        let role = if host.address() == hosts[0].address() { "web" } else { "db" };
+        let config = format!(
+            "roles = [\"{role}\"]\n\n{}\n[[handler]]\non = [\"user:deploy\"]\ncommand = [\"sh\", \"-c\", \"echo \
+             $METACLUSTER_NAME $METACLUSTER_MEMBER $(cat) >> {}\"]\n\n[[handler]]\non = [\"query:load\"]\ncommand = \
+             [\"sh\", \"-c\", \"echo load $(cat)\"]\n\n[[handler]]\non = [\"query:fails\"]\ncommand = [\"false\"]\n",
+            seeds(&hosts),
+            handled.display(),
+        );
+        agents.push(host.agent(binary()).config(&config)?.start()?);
+    }
+    let [one, two, three] = &agents[..] else { unreachable!("three hosts") };
+    all_see(&[one, two, three], 3)?;
+
+    // Events of one sender come to all, in their order; handlers get the payload.
+    for version in ["v1", "v2", "v3"] {
+        succeeds(one, &["event", "send", "deploy", version])?;
+    }
+    for (agent, host) in agents.iter().zip(&hosts) {
+        let payloads = eventually_value(SOON, "all events came", || {
+            let told = told(agent, "user").map_err(|error| error.to_string())?;
+            if told.len() < 3 { Err(format!("{told:?}")) } else { Ok(told) }
+        })?;
+        let versions: Vec<_> = payloads.iter().filter_map(|event| event["payload"].as_str()).collect();
+        assert_eq!(versions, ["v1", "v2", "v3"]);
+        assert!(payloads.iter().all(|event| event["name"] == "deploy" && event["member_id"].is_string()));
+        eventually(SOON, "the handler ran for each", || {
+            let text = fs::read_to_string(host.home().join("handled")).unwrap_or_default();
+            let all = ["v1", "v2", "v3"].iter().all(|version| text.contains(version)) && text.contains("deploy");
+            if all { Ok(()) } else { Err(text) }
+        })?;
+    }
+
+    // All answer, a filter chooses, and none is an exit code.
+    let (code, answers) = lines(two, &["query", "load", "now", "--timeout", "20s", "--json"])?;
+    assert_eq!((code, answers.len()), (Some(0), 3), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer["payload"] == "load now\n"), "{answers:?}");
+    let (code, answers) = lines(two, &["query", "load", "--role", "web", "--timeout", "20s", "--json"])?;
+    assert_eq!((code, answers.len()), (Some(0), 1));
+    for nobody in ["fails", "unheard-of"] {
+        let (code, answers) = lines(three, &["query", nobody, "--timeout", "20s", "--json"])?;
+        assert_eq!((code, answers.len()), (Some(1), 0), "{nobody}");
+    }
+
+    // Tags change at once and everywhere, and choose too.
+    succeeds(three, &["tags", "set", "app=shop", "rack=7"])?;
+    succeeds(three, &["tags", "unset", "rack"])?;
+    eventually(SOON, "the others see the tag", || {
+        let members = one.get("/v1/members").map_err(|error| error.to_string())?;
+        let tagged = members["members"].as_array().cloned().unwrap_or_default();
+        let tagged: Vec<_> = tagged.iter().map(|member| member["tags"].clone()).collect();
+        if tagged.contains(&serde_json::json!({"app": "shop"})) { Ok(()) } else { Err(format!("{tagged:?}")) }
+    })?;
+    let (_, answers) = lines(one, &["query", "load", "--tag", "app=shop", "--timeout", "20s", "--json"])?;
+    assert_eq!(answers.len(), 1);
+
+    // What is wrong is refused in one line.
+    let long = "x".repeat(600);
+    for (arguments, says) in [
+        (&["event", "send", "a", &long][..], "512"),
+        (&["event", "send", "metacluster:keys"], "the program's own"),
+        (&["query", "a", "--timeout", "1h"], "10 minutes"),
+        (&["keys", "use", "zz"], "8 hexadecimal digits"),
+        (&["keys", "install", "abc"], "64 hexadecimal digits"),
+    ] {
+        let output = one.ask(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(says), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_are_changed_while_all_run_and_who_has_the_old_one_is_refused() -> Result<()> {
+    if !require(&HOSTS) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let mut agents = Vec::new();
+    for host in &hosts {
+        agents.push(host.agent(binary()).config(&seeds(&hosts))?.start()?);
+    }
+    all_see(&agents.iter().collect::<Vec<_>>(), 3)?;
+    let mut away = agents.pop().context("the third")?;
+    let [one, two] = &agents[..] else { unreachable!("two are left") };
+    let (_, listed) = lines(one, &["keys", "list", "--json"])?;
+    let old = listed[0]["keys"][0]["id"].as_str().context("an id")?.to_owned();
+
+    // One that is away misses the change.
+    away.terminate()?;
+    all_see(&[one, two], 2)?;
+    // It asks no agent.
+    let key = Command::new(binary()).args(["keys", "generate"]).output()?;
+    let key = String::from_utf8(key.stdout).unwrap_or_default();
+    let installed = install(one, &key)?;
+    let id = installed["keys"]
+        .as_array()
+        .and_then(|keys| keys.iter().find(|key| key["id"] != old.as_str()))
+        .and_then(|key| key["id"].as_str())
+        .context("the new key's id")?
+        .to_owned();
+    let refused = one.ask(&["keys", "remove", &old])?;
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("use another one first"));
+    succeeds(two, &["keys", "use", &id])?;
+    succeeds(one, &["keys", "remove", &old])?;
+    let (_, listed) = lines(two, &["keys", "list", "--json"])?;
+    assert_eq!(listed[0]["keys"], serde_json::json!([{"id": id, "installed": 2, "used": 2}]));
+    succeeds(one, &["event", "send", "after"])?;
+    eventually(SOON, "events go on", || match told(two, "user") {
+        Ok(told) if told.len() == 1 => Ok(()),
+        told => Err(format!("{told:?}")),
+    })?;
+    for agent in [one, two] {
+        let ill = [told(agent, "member_suspect")?, told(agent, "member_failed")?].concat();
+        assert!(ill.is_empty(), "{ill:?}");
+        assert!(!agent.log().contains(key.trim()), "no log shows a key");
+    }
+
+    // With the old key it is a stranger, and each says so in one line; a restart of the others keeps their keys.
+    let away = hosts[2].agent(binary()).config(&seeds(&hosts))?.start()?;
+    let line = "seals with a key that this agent does not have";
+    one.complaints().wait_for(SOON, "a line", |text| text.contains(line))?;
+    all_see(&[one, two], 2)?;
+    assert_eq!(one.log().matches(line).count(), 1);
+    drop(away);
+    let again = {
+        let mut agents = agents;
+        let mut second = agents.pop().context("the second")?;
+        second.terminate()?;
+        let again = hosts[1].agent(binary()).config(&seeds(&hosts))?.start()?;
+        all_see(&[&agents[0], &again], 2)?;
+        agents.push(again);
+        agents
+    };
+    let keyring = hosts[1].home().join("state/keyring");
+    assert!(fs::metadata(keyring).is_ok() && again.len() == 2);
+    Ok(())
+}
+
+/// Installs a key that is read from standard input.
+fn install(agent: &Agent, key: &str) -> Result<Value> {
+    let mut command = agent.command(&["keys", "install", "-", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("an input")?.write_all(key.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
