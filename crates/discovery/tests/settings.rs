@@ -45,7 +45,6 @@ fn every_strategy_is_built_from_its_table() {
         }
         // Where one of several is required.
         match info.name {
-            "ec2" => required.insert("vpc".to_owned(), "vpc-1".into()),
             "epmd" => required.insert("nodes".to_owned(), "a@h".into()),
             "kubernetes" => required.insert("service".to_owned(), "shop".into()),
             "ec2" => required.insert("auto_scaling_group".to_owned(), "shop".into()),
