@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 pub mod core;
 pub mod events;
+pub mod federation;
 pub mod handlers;
 pub mod members;
 pub mod talk;

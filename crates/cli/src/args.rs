@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, epmd, event, events, keys, leave, members, query, sql,
-    tags, topology, up, version, wait,
+    agent, check_config, completions, demo, demo_node, discover, epmd, event, events, federation, keys, leave, members,
+    query, sql, tags, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Keys(keys::Keys),
     /// Wait until the nodes are up and linked
     Wait(wait::Wait),
+    /// Join clusters: certificates of gateways, their links, and who is cut off
+    Federation(federation::Federation),
     /// Ask a strategy once, without an agent
     Discover(discover::Discover),
     /// Draw the cluster: zones, nodes, links

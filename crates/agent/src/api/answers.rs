@@ -13,8 +13,8 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Leave, PATHS, State};
 use crate::view::{
-    AgentAnswer, AgentView, ClustersAnswer, ErrorAnswer, LeaveAnswer, MembersAnswer, NodesAnswer, ReadyAnswer,
-    TopologiesAnswer, VERSION, View,
+    AgentAnswer, AgentView, ClusterView, ClustersAnswer, ErrorAnswer, LeaveAnswer, MembersAnswer, NodesAnswer,
+    ReadyAnswer, TopologiesAnswer, VERSION, View,
 };
 
 /// An answer that no cache keeps.
@@ -52,7 +52,14 @@ pub(super) async fn topologies(Extract(state): Extract<State>) -> Response {
 }
 
 pub(super) async fn clusters(Extract(state): Extract<State>) -> Response {
-    json(StatusCode::OK, &ClustersAnswer { version: VERSION, clusters: state.current().clusters.clone() })
+    let mut clusters = state.current().clusters.clone();
+    // Of the nodes of others nothing is known.
+    for gateway in state.federation.status().into_iter().flat_map(|answer| answer.gateways) {
+        if gateway.linked && !clusters.iter().any(|cluster| cluster.name == gateway.cluster) {
+            clusters.push(ClusterView { name: gateway.cluster, own: false, nodes_up: 0, nodes: 0 });
+        }
+    }
+    json(StatusCode::OK, &ClustersAnswer { version: VERSION, clusters })
 }
 
 pub(super) async fn agent(Extract(state): Extract<State>) -> Response {

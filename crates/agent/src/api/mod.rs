@@ -7,6 +7,7 @@
 
 mod answers;
 mod bound;
+mod gateway;
 mod guard;
 mod keys;
 mod listen;
@@ -27,7 +28,7 @@ use axum::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{events::EventLog, handlers::Stats, talk::Talk, view::ViewReceiver};
+use crate::{events::EventLog, federation, handlers::Stats, talk::Talk, view::ViewReceiver};
 
 pub use listen::{BindError, Listeners, Server};
 
@@ -35,7 +36,7 @@ pub use listen::{BindError, Listeners, Server};
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths there are, as an unknown path's answer lists them.
-pub const PATHS: [&str; 19] = [
+pub const PATHS: [&str; 22] = [
     "GET /",
     "GET /healthz",
     "GET /metrics",
@@ -43,6 +44,7 @@ pub const PATHS: [&str; 19] = [
     "GET /v1/agent",
     "GET /v1/clusters",
     "GET /v1/events",
+    "GET /v1/federation",
     "GET /v1/members",
     "GET /v1/nodes",
     "GET /v1/topologies",
@@ -50,6 +52,8 @@ pub const PATHS: [&str; 19] = [
     "GET /v1/tags",
     "POST /v1/events",
     "POST /v1/keys",
+    "POST /v1/federation/allow",
+    "POST /v1/federation/cut",
     "POST /v1/leave",
     "POST /v1/queries",
     "PUT /v1/tags",
@@ -73,6 +77,7 @@ pub struct State {
     handlers: Arc<Stats>,
     leave: mpsc::Sender<Leave>,
     talk: Talk,
+    federation: federation::Handle,
     started: Instant,
     /// Where the server says that it stops; a router without a server has none.
     stopping: Option<watch::Receiver<bool>>,
@@ -83,13 +88,28 @@ impl State {
     /// is enough, since asking again changes nothing.
     #[must_use]
     pub fn new(view: ViewReceiver, events: EventLog, handlers: Arc<Stats>, leave: mpsc::Sender<Leave>) -> Self {
-        Self { view, events, handlers, leave, talk: Talk::nowhere(), started: Instant::now(), stopping: None }
+        Self {
+            view,
+            events,
+            handlers,
+            leave,
+            talk: Talk::nowhere(),
+            federation: federation::Handle::default(),
+            started: Instant::now(),
+            stopping: None,
+        }
     }
 
     /// The same, with a way to the other members.
     #[must_use]
     pub fn with_talk(self, talk: Talk) -> Self {
         Self { talk, ..self }
+    }
+
+    /// With the gateway of this agent, if it becomes one.
+    #[must_use]
+    pub fn with_federation(self, federation: federation::Handle) -> Self {
+        Self { federation, ..self }
     }
 }
 
@@ -112,6 +132,9 @@ pub fn router(state: State, transport: Transport) -> Router {
         .route("/v1/agent", get(answers::agent))
         .route("/v1/clusters", get(answers::clusters))
         .route("/v1/events", get(stream::events))
+        .route("/v1/federation", get(gateway::status))
+        .route("/v1/federation/allow", post(gateway::allow))
+        .route("/v1/federation/cut", post(gateway::cut))
         .route("/v1/members", get(answers::members))
         .route("/v1/nodes", get(answers::nodes))
         .route("/v1/topologies", get(answers::topologies))

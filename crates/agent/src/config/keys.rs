@@ -128,6 +128,32 @@ pub(super) const KEYS: &[Key] = &[
         Fixed("60s"),
         "How long a start may take before the agent says that it is not formed.",
     ),
+    key(
+        "federation.listen",
+        Kind::Text,
+        Computed("nowhere"),
+        "Where this agent takes links of gateways of other clusters, such as 0.0.0.0:4391. This or `federation.peers` \
+         makes it a gateway.",
+    ),
+    key(
+        "federation.peers",
+        Kind::List,
+        Fixed(""),
+        "Gateways of other clusters that it dials, such as gw.west.example:4391.",
+    ),
+    key(
+        "federation.identity",
+        Kind::Path,
+        Computed("none"),
+        "The file with the gateway's certificate and key, as `metacluster federation issue` makes it. A gateway must have \
+         one.",
+    ),
+    key(
+        "federation.trust",
+        Kind::List,
+        Fixed(""),
+        "The files with the certificates of the clusters that are let in. A gateway must have one at least.",
+    ),
     key("api.socket", Kind::Path, Computed("metacluster.sock in state_dir"), "The Unix socket of the API."),
     key(
         "api.http",
@@ -213,11 +239,23 @@ pub(super) const HANDLER_KEYS: &[Key] = &[
     ),
 ];
 
+/// The keys of a `[[federation.export]]`.
+pub(super) const EXPORT_KEYS: &[Key] = &[
+    key("to", Kind::List, Required, "The clusters that may see the groups: names, with `*` and `?`."),
+    key("scope", Kind::Text, Fixed("pg"), "The scope of `pg`."),
+    key(
+        "groups",
+        Kind::List,
+        Required,
+        "The groups, with `*` and `?`: an atom or a text by itself, a tuple by its first element.",
+    ),
+];
+
 /// The sections that stand any number of times.
-pub(super) const ENTRIES: [&str; 2] = ["topology", "handler"];
+pub(super) const ENTRIES: [&str; 3] = ["topology", "handler", "federation.export"];
 
 /// Sections that a later version reads.
-pub(super) const LATER: [&str; 2] = ["federation", "cells"];
+pub(super) const LATER: [&str; 1] = ["cells"];
 
 /// Variables that begin as ours do and are no keys: the cookie, the seeds of `launch-data`, and what a handler's command
 /// gets (it may well start an agent).
@@ -280,6 +318,8 @@ pub fn reference_markdown() -> String {
     text.push_str("One entry a topology: the keys of every topology, and those of its strategy.\n\n");
     // Its headings go one level down.
     text.push_str(&metacluster_discovery::settings::reference().replace("## ", "### "));
+    text.push_str("\n## `[[federation.export]]`\n\nOne entry a set of groups that other clusters may see. Without one, nothing is let out.\n\n");
+    entry_rows(&mut text, EXPORT_KEYS);
     text.push_str("\n## `[[handler]]`\n\nOne entry a command that runs on events.\n\n");
     entry_rows(&mut text, HANDLER_KEYS);
     text

@@ -7,6 +7,7 @@
 mod cookie;
 mod environment;
 mod fault;
+mod federation;
 mod handler;
 mod keys;
 mod membership;
@@ -26,6 +27,7 @@ use std::{
 
 use metacluster_discovery::{Settings, spec::Spec};
 use metacluster_erl::epmd::Network;
+use metacluster_federation::ExportRule;
 use metacluster_types::{
     ClusterName, Cookie, Event, EventKind, NodeName, Pattern, Place, Role, Said, Tags, TopologyName,
 };
@@ -71,6 +73,8 @@ pub struct Config {
     pub readiness: ReadinessConfig,
     /// Commands to run on events.
     pub handlers: Vec<HandlerConfig>,
+    /// What makes this agent a gateway to other clusters, if it is one.
+    pub federation: Option<FederationConfig>,
     /// Where the API listens.
     pub api: ApiConfig,
     /// How agents find and judge one another.
@@ -192,6 +196,22 @@ impl HandlerConfig {
     pub fn wants_named(&self, kind: EventKind, name: &str) -> bool {
         self.on.contains(&kind) || self.named.iter().any(|(of, pattern)| *of == kind && pattern.matches(name))
     }
+}
+
+/// A gateway to other clusters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FederationConfig {
+    /// Where it takes links.
+    pub listen: Option<SocketAddr>,
+    /// Whom it dials: addresses or names, with ports.
+    pub peers: Vec<String>,
+    /// The file with its certificate and key.
+    pub identity: PathBuf,
+    /// The files with the certificates of the clusters that it trusts; never empty.
+    pub trust: Vec<PathBuf>,
+    /// Which groups it lets out.
+    pub exports: Vec<ExportRule>,
 }
 
 /// Where the API listens.

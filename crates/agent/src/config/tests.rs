@@ -5,12 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use super::*;
 
 /// A folder with a cookie file and a place for the configuration.
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = Self { folder };
         place.write(".erlang.cookie", "secretcookie\n", 0o600);
@@ -32,18 +32,18 @@ impl Place {
         Config::load(&self.write("metacluster.toml", text, 0o644), environment)
     }
 
-    fn load(&self, text: &str) -> Result<Config, Faults> {
+    pub(super) fn load(&self, text: &str) -> Result<Config, Faults> {
         self.load_with(text, &self.environment())
     }
 
     /// Without the folder's name, which differs in every run.
-    fn faults(&self, text: &str) -> String {
+    pub(super) fn faults(&self, text: &str) -> String {
         let folder = format!("{}/", self.folder.path().display());
         self.load(text).err().map(|faults| faults.to_string().replace(&folder, "")).expect("faults")
     }
 }
 
-fn valid(result: Result<Config, Faults>) -> Config {
+pub(super) fn valid(result: Result<Config, Faults>) -> Config {
     result.unwrap_or_else(|faults| panic!("expected no fault:\n{faults}"))
 }
 
@@ -229,8 +229,6 @@ fn each_fault_is_one_clear_line() {
             "[api]\nhttp = \"4390\"",
             "2: `api.http`: `4390` is no address: expected an address and a port such as 127.0.0.1:4390, or \"off\"",
         ),
-        ("[federation]\nlisten = \"x\"", "1: [federation] is not known in this version"),
-        ("[[federation.export]]\nto = []", "1: [federation] is not known in this version"),
         ("[topology]\nname = \"x\"", "1: `topology` is a table: begin each entry with [[topology]]"),
         (
             "listen = \"localhost\"",

@@ -18,7 +18,7 @@ use super::{
     ApiConfig, Config, EpmdConfig, EpmdMode, HttpConfig, LogLevel, ReadinessConfig, cookie,
     environment::Environment,
     fault::{Fault, Faults, Origin},
-    handler, membership,
+    federation, handler, membership,
     raw::{Raw, RawTable},
     topology::{self, Entry},
     values::{self, Values},
@@ -51,6 +51,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         warnings.push("there is no [[topology]]: no peer will be looked for".to_owned());
     }
     let handler_entries = take("handler");
+    let export_entries = take("federation.export");
     let mut check = Check { values: &values, environment, faults, warnings };
 
     let state_dir = check.state_dir();
@@ -77,6 +78,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
             timeout: values.duration("readiness.timeout").unwrap_or_default(),
         },
         handlers: handler::validate(handler_entries, &mut check.faults, &mut check.warnings),
+        federation: federation::validate(&values, export_entries, environment, &mut check.faults),
         api: ApiConfig { socket: check.socket(&state_dir), http: check.http() },
         membership,
         events_keep: check.count("events.keep"),

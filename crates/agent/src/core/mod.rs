@@ -39,6 +39,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+pub(crate) use clock::Clock;
 pub use epmd::EpmdError;
 pub use identity::IdentityError;
 pub(crate) use identity::renew_id;
@@ -46,8 +47,9 @@ pub(crate) use peers::MEMBERS;
 
 use crate::{
     api::{BindError, Leave, Listeners, Server, State},
-    config::{Config, TopologyConfig},
+    config::{Config, FederationConfig, TopologyConfig},
     events::{EventLog, Reader},
+    federation::{self, Identity, IdentityFault},
     handlers::Handlers,
     members::{self, Members},
     talk::{Panel, Talk},
@@ -90,6 +92,17 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The gateway's certificates.
+    #[error("federation: {0}")]
+    Federation(#[from] IdentityFault),
+    /// The port of the gateway.
+    #[error("cannot listen on {address} for gateways of other clusters: {error}")]
+    FederationListen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The port of the agent's own node.
     #[error("cannot listen on {address} for local nodes: {error}")]
     Listen {
@@ -128,6 +141,7 @@ struct Running {
     server: Server,
     ours: Arc<ours::Ours>,
     _members: JoinSet<()>,
+    federation: federation::Handle,
     _epmd: epmd::Epmd,
     _identity: identity::Identity,
 }
@@ -155,7 +169,7 @@ impl Agent {
     /// # Errors
     /// As [`Agent::start`].
     pub async fn start_with(mut config: Config, custom: Vec<CustomTopology>) -> Result<Self, StartError> {
-        let clock = clock::Clock::start();
+        let clock = Clock::start();
         let listed = built(std::mem::take(&mut config.topologies), config.epmd.port)?;
         let custom = custom.into_iter().map(|topology| ("custom".to_owned(), topology));
         let identity = identity::Identity::hold(&config.state_dir)?;
@@ -201,6 +215,11 @@ impl Agent {
         for warning in &members.warnings {
             warn!("{warning}");
         }
+        let gateway = match config.federation.take() {
+            Some(federation) => Some(gateway(federation).await?),
+            None => None,
+        };
+
         let agent_view = AgentView {
             id: identity.id,
             names: vec![first.name().clone()],
@@ -250,9 +269,27 @@ impl Agent {
                 }
             }
         });
+        let federation = federation::Handle::default();
+        if let Some((config_of_gateway, identity_of_gateway, listener)) = gateway {
+            let parts = federation::Parts {
+                config: config_of_gateway,
+                identity: identity_of_gateway,
+                listener,
+                cluster: config.cluster.clone(),
+                agent: identity.id,
+                epmd_port: config.epmd.port,
+                clock,
+                log: log.clone(),
+                view: view.clone(),
+                handle: federation.clone(),
+            };
+            let nodes = Arc::clone(&ours);
+            tasks.spawn(federation::run(parts, config.host.clone(), move |host| nodes.at(host).ok()));
+        }
         let handlers = Handlers::start(&config.handlers, &log, &config.api.socket, &panel);
         let (leave_in, mut leave) = mpsc::channel(1);
         let state = State::new(view.clone(), log.clone(), handlers.stats(), leave_in).with_talk(talk);
+        let state = state.with_federation(federation.clone());
         let server = listeners.serve(state);
         tasks.spawn({
             let commands = commands_in.clone();
@@ -317,6 +354,7 @@ impl Agent {
             handlers,
             server,
             ours,
+            federation,
             _members: members.tasks,
             _epmd: epmd,
             _identity: identity,
@@ -366,7 +404,8 @@ impl Agent {
             debug!("the agent had left already");
         }
         self.left().await;
-        let Running { mut tasks, mut handlers, server, ours, .. } = self.running;
+        let Running { mut tasks, mut handlers, server, ours, federation, .. } = self.running;
+        federation.shutdown();
         if timeout(HANDLERS, handlers.finish()).await.is_err() {
             debug!("handlers still run and are stopped");
         }
@@ -377,6 +416,19 @@ impl Agent {
         }
         tasks.shutdown().await;
     }
+}
+
+/// What a gateway needs that can fail: its certificates and its port.
+async fn gateway(config: FederationConfig) -> Result<(FederationConfig, Identity, Option<TcpListener>), StartError> {
+    let identity = Identity::load(&config.identity, &config.trust)?;
+    let listener = match config.listen {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.map_err(|error| StartError::FederationListen { address, error })?)
+        }
+        None => None,
+    };
+    Ok((config, identity, listener))
 }
 
 /// The strategies of the configuration, by name. Those that ask epmds ask on the agent's own port unless told otherwise.

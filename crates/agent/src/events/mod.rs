@@ -108,6 +108,18 @@ impl EventLog {
         zone: Option<Zone>,
         reason: Option<String>,
     ) -> Option<Arc<Event>> {
+        self.publish_of(self.shared.cluster.clone(), kind, subject, zone, reason)
+    }
+
+    /// As [`EventLog::publish`], of what happened in another cluster.
+    pub fn publish_of(
+        &self,
+        cluster: ClusterName,
+        kind: EventKind,
+        subject: Subject,
+        zone: Option<Zone>,
+        reason: Option<String>,
+    ) -> Option<Arc<Event>> {
         let event = {
             let mut ring = self.ring();
             if ring.closed || !ring.admits(kind, &subject) {
@@ -119,7 +131,7 @@ impl EventLog {
                 at: WallClock::new(SystemTime::now()),
                 event: kind,
                 subject,
-                cluster: self.shared.cluster.clone(),
+                cluster,
                 zone,
                 reason,
             });

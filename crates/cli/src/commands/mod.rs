@@ -9,6 +9,7 @@ pub(crate) mod discover;
 pub(crate) mod epmd;
 pub(crate) mod event;
 pub(crate) mod events;
+pub(crate) mod federation;
 pub(crate) mod keys;
 pub(crate) mod leave;
 pub(crate) mod members;
@@ -43,6 +44,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Tags(arguments) => asynchronous(tags::run(arguments)),
         Command::Keys(arguments) => asynchronous(keys::run(arguments)),
         Command::Wait(arguments) => asynchronous(wait::run(arguments)),
+        Command::Federation(arguments) => asynchronous(federation::run(arguments)),
         Command::Discover(arguments) => asynchronous(discover::run(arguments)),
         Command::Epmd(arguments) => epmd::run(&arguments),
         Command::Topology(arguments) => asynchronous(topology::run(arguments)),

@@ -6,6 +6,7 @@
 mod aws;
 mod bad_input;
 mod death;
+mod federation;
 mod heal;
 mod libcluster;
 mod members;

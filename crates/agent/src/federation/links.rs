@@ -1,0 +1,191 @@
+//! Links: listened for, dialled again and again, read and written.
+//!
+//! A gateway that is dialled and dials, too, ends up with one link: the machine says which. Who lost waits until that one
+//! is down before it dials again. Names are looked up at each try, so a gateway whose address changed is found.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use metacluster_federation::LinkId;
+use metacluster_types::{AgentId, ClusterName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsStream;
+use tracing::{debug, warn};
+
+use super::{
+    hub::{End, Hub, Outlet},
+    tls::Identity,
+};
+
+/// How long a dial with its TLS may take, either way.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Handshakes of others that may be under way at once; past that a connection is closed as it comes.
+const HANDSHAKES_MAX: usize = 64;
+/// The wait before a dial is tried again, and the most that it grows to.
+const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// A link that lived so long starts anew with the short wait.
+const LIVED: Duration = Duration::from_secs(10);
+/// The time that a farewell may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Takes links until it is aborted.
+pub(super) async fn listen(hub: Arc<Hub>, identity: Arc<Identity>, listener: TcpListener) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut links = tokio::task::JoinSet::new();
+    loop {
+        while links.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+                    debug!("federation: {peer} is turned away: too many handshakes");
+                    continue;
+                };
+                let (hub, identity) = (Arc::clone(&hub), Arc::clone(&identity));
+                links.spawn(async move {
+                    let handshake = timeout(HANDSHAKE, identity.accept(stream)).await;
+                    drop(permit);
+                    match handshake {
+                        Ok(Ok((stream, cluster))) => drop(run(&hub, stream, cluster, false).await),
+                        Ok(Err(error)) => warn!("federation: {peer} is turned away: {error}"),
+                        Err(_) => debug!("federation: {peer} did not shake hands in time"),
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: leave it to those that exist to end.
+                debug!("federation: accept: {error}");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Keeps a link to the gateway at this address until it is aborted.
+pub(super) async fn dial(hub: Arc<Hub>, identity: Arc<Identity>, address: String, jitter: f64) {
+    let mut wait = AGAIN;
+    let mut failing = false;
+    loop {
+        let began = tokio::time::Instant::now();
+        let gateway = match timeout(HANDSHAKE, connect(&identity, &address)).await {
+            Ok(Ok((stream, cluster))) => {
+                failing = false;
+                run(&hub, stream, cluster, true).await
+            }
+            failed => {
+                let error = failed.map_or_else(
+                    |_| "no answer in time".to_owned(),
+                    |result| match result {
+                        Err(error) => error,
+                        Ok(_) => String::new(),
+                    },
+                );
+                // One line when it starts to fail.
+                if !std::mem::replace(&mut failing, true) {
+                    warn!("federation: {address}: {error}; trying on");
+                }
+                None
+            }
+        };
+        if let Some(gateway) = gateway {
+            // Another link to it may have taken the place of this one.
+            let mut changes = hub.changes();
+            while hub.is_linked(&gateway) && changes.changed().await.is_ok() {}
+        }
+        wait = if began.elapsed() > LIVED { AGAIN } else { (wait * 2).min(AGAIN_MAX) };
+        sleep(wait.mul_f64(jitter)).await;
+    }
+}
+
+async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream<TcpStream>, ClusterName), String> {
+    let mut failed = "it has no address".to_owned();
+    for address in lookup_host(address).await.map_err(|error| error.to_string())? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return identity.connect(stream, address.ip()).await.map_err(|error| error.to_string()),
+            Err(error) => failed = error.to_string(),
+        }
+    }
+    Err(failed)
+}
+
+/// Runs a link to its end; the gateway at its other end, if it said who it is and we ended it.
+async fn run(
+    hub: &Arc<Hub>,
+    stream: TlsStream<TcpStream>,
+    cluster: ClusterName,
+    dialled: bool,
+) -> Option<(ClusterName, AgentId)> {
+    // Signals are small and somebody waits for each.
+    drop(stream.get_ref().0.set_nodelay(true));
+    let (link, outlet) = hub.open(cluster, dialled);
+    let closing = Closing { hub, link };
+    let (reader, writer) = tokio::io::split(stream);
+    let end = tokio::select! {
+        () = read(hub, link, reader) => outlet.end(),
+        end = write(hub, link, &outlet, writer) => end,
+    };
+    drop(closing);
+    let end = end?;
+    debug!("federation: a link ended: {}", end.reason);
+    end.gateway
+}
+
+/// Tells the machine of the end, also when the task is aborted.
+struct Closing<'h> {
+    hub: &'h Hub,
+    link: LinkId,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.hub.closed(self.link);
+    }
+}
+
+async fn read(hub: &Hub, link: LinkId, mut reader: ReadHalf<TlsStream<TcpStream>>) {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        buffer.clear();
+        buffer.reserve(READ_BYTES);
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return,
+            Ok(_) => hub.received(link, &buffer),
+            Err(error) => return debug!("federation: a link ended: {error}"),
+        }
+    }
+}
+
+async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, mut writer: WriteHalf<TlsStream<TcpStream>>) -> Option<End> {
+    let mut pieces = Vec::new();
+    loop {
+        hub.take(link, &mut pieces);
+        if pieces.is_empty() {
+            if let Some(end) = outlet.end() {
+                let farewell = async {
+                    writer.write_all(&end.farewell).await?;
+                    writer.shutdown().await
+                };
+                drop(timeout(FAREWELL, farewell).await);
+                return Some(end);
+            }
+            outlet.ready().await;
+            continue;
+        }
+        for piece in pieces.drain(..) {
+            let head = piece.head.as_ref().map_or(&[][..], |head| head);
+            if writer.write_all(head).await.is_err() || writer.write_all(&piece.body).await.is_err() {
+                return outlet.end();
+            }
+        }
+        if writer.flush().await.is_err() {
+            return outlet.end();
+        }
+    }
+}

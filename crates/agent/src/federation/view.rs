@@ -1,0 +1,82 @@
+//! What a gateway says of itself, in the shape of its JSON.
+
+use std::collections::BTreeMap;
+
+use metacluster_federation::Status;
+use metacluster_types::{ClusterName, NodeName};
+use serde::{Deserialize, Serialize};
+
+use crate::view::VERSION;
+
+/// The answer of `GET /v1/federation`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FederationAnswer {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The gateways of others that were met, by cluster.
+    pub gateways: Vec<GatewayView>,
+    /// Clusters that an operator cut off.
+    pub cut: Vec<ClusterName>,
+    /// Groups of this cluster that a rule lets out.
+    pub exported_groups: usize,
+    /// Pids, ports and references of others that are known.
+    pub identifiers: usize,
+    /// Monitors and links across.
+    pub watches: usize,
+}
+
+/// One gateway of another cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayView {
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its node.
+    pub node: NodeName,
+    /// Whether the link is up.
+    pub linked: bool,
+    /// For how many whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked_seconds: Option<u64>,
+    /// Groups that it announces.
+    pub groups: usize,
+    /// Their members.
+    pub members: usize,
+    /// Signals and bytes that went out and came in.
+    pub signals_out: u64,
+    /// See `signals_out`.
+    pub signals_in: u64,
+    /// See `signals_out`.
+    pub bytes_out: u64,
+    /// See `signals_out`.
+    pub bytes_in: u64,
+    /// Bytes that wait to be written.
+    pub waiting_bytes: usize,
+    /// What did not cross, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
+}
+
+pub(super) fn answer(status: &Status) -> FederationAnswer {
+    let gateway = |gateway: &metacluster_federation::GatewayStatus| GatewayView {
+        cluster: gateway.cluster.clone(),
+        node: gateway.node.clone(),
+        linked: gateway.up.is_some(),
+        linked_seconds: gateway.up.map(|up| up.as_secs()),
+        groups: gateway.groups,
+        members: gateway.members,
+        signals_out: gateway.traffic.signals_out,
+        signals_in: gateway.traffic.signals_in,
+        bytes_out: gateway.traffic.bytes_out,
+        bytes_in: gateway.traffic.bytes_in,
+        waiting_bytes: gateway.waiting_bytes,
+        refused: gateway.refusals.iter().map(|(kind, count)| (kind.as_str().to_owned(), count)).collect(),
+    };
+    FederationAnswer {
+        version: VERSION,
+        gateways: status.gateways.iter().map(gateway).collect(),
+        cut: status.cut.clone(),
+        exported_groups: status.exported_groups,
+        identifiers: status.sizes.far,
+        watches: status.sizes.watches,
+    }
+}
