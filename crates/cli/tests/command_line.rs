@@ -78,7 +78,7 @@ fn without_a_command_the_help_is_printed_and_the_usage_is_wrong() {
 fn what_belongs_to_later_releases_is_not_listed() {
     let output = run(&["--help"]);
     let help = text(&output.stdout);
-    for command in ["members", "doctor", "keys", "man", "clusters", "demo-node"] {
+    for command in ["doctor", "man", "clusters", "demo-node"] {
         assert!(!help.contains(&format!("\n  {command} ")), "{command} is listed in:\n{help}");
     }
 }

@@ -67,7 +67,7 @@ async fn a_strategy_of_ones_own_is_heard_and_the_stream_ends_with_the_cluster() 
     let view = timeout(PATIENCE, watch.wait_for(|view| !view.topologies.is_empty())).await.expect("in time");
     let view = Arc::clone(&view.expect("running"));
     let names: Vec<&str> = view.topologies.iter().map(|topology| topology.name.as_str()).collect();
-    assert_eq!(names, ["mine"], "the defaults are for who has nothing");
+    assert_eq!(names, ["members", "mine"], "the defaults are for who has nothing");
     assert!(!cluster.is_ready(), "there is no node here");
     assert!(cluster.nodes().iter().all(|node| !node.local));
 

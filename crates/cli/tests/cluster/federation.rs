@@ -155,7 +155,7 @@ fn a_gateway_that_dies_fires_what_hangs_on_it_and_one_that_returns_is_linked_aga
     west.beam.eval(
         "[P] = pg:get_members(orders),
          register(watcher, spawn(fun() -> M = monitor(process, P),
-             receive {'DOWN', M, process, P, Why} -> register(told, self()), receive {ask, To} -> To ! {why, Why} end end end))",
+             receive {'DOWN', M, process, P, Why} -> receive {ask, To} -> To ! {why, Why} end end end))",
     )?;
     west.beam.eval("gen_server:call(hd(pg:get_members(orders)), {echo, 1})")?;
     east.agent.kill9()?;
