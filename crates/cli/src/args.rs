@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, check_config, completions, demo, demo_node, discover, epmd, event, events, federation, keys, leave, members,
-    query, sql, tags, topology, up, version, wait,
+    query, sql, tags, topologies, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -42,8 +42,8 @@ pub(crate) enum Command {
     Members(members::Members),
     /// List the nodes
     Nodes(Listing),
-    /// List the topologies and what they found
-    Topologies(Listing),
+    /// List the topologies and what they found, add one, remove one
+    Topologies(topologies::Topologies),
     /// Tell what happened, one line an event
     Events(events::Events),
     /// Tell every agent something

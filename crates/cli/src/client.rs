@@ -42,6 +42,22 @@ pub(crate) struct Client {
     socket: PathBuf,
 }
 
+/// What goes with a request.
+struct Body {
+    media: &'static str,
+    text: String,
+}
+
+impl Body {
+    fn json(value: &serde_json::Value) -> Self {
+        Self { media: "application/json", text: value.to_string() }
+    }
+
+    fn text(text: &str) -> Self {
+        Self { media: "text/plain; charset=utf-8", text: text.to_owned() }
+    }
+}
+
 impl Client {
     /// The agent at that socket.
     pub(crate) fn new(socket: &Path) -> Self {
@@ -50,17 +66,27 @@ impl Client {
 
     /// Asks for a listing, as text.
     pub(crate) async fn get_text(&self, path: &str) -> Outcome<String> {
-        self.ask(Method::GET, path).await
+        self.ask(Method::GET, path, None).await
     }
 
     /// Asks for a listing.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        self.read(path, &self.ask(Method::GET, path).await?)
+        self.read(path, &self.ask(Method::GET, path, None).await?)
     }
 
     /// Orders something.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        self.read(path, &self.ask(Method::POST, path).await?)
+        self.read(path, &self.ask(Method::POST, path, None).await?)
+    }
+
+    /// Puts something in place, described by a text.
+    pub(crate) async fn put(&self, path: &str, text: &str) -> Outcome {
+        self.ask(Method::PUT, path, Some(Body::text(text))).await.map(drop)
+    }
+
+    /// Takes something away.
+    pub(crate) async fn delete(&self, path: &str) -> Outcome {
+        self.ask(Method::DELETE, path, None).await.map(drop)
     }
 
     /// Changes something, as the body says.
@@ -70,16 +96,12 @@ impl Client {
         path: &str,
         body: &serde_json::Value,
     ) -> Outcome<T> {
-        let (response, connection) = self.send(method, path, None, Some(body)).await?;
-        let status = response.status();
-        let text = self.body(path, response.into_body()).await?;
-        drop(connection);
-        if status.is_success() { self.read(path, &text) } else { Err(self.refused(path, status, &text)) }
+        self.read(path, &self.ask(method, path, Some(Body::json(body))).await?)
     }
 
     /// Asks for an answer that comes line by line.
     pub(crate) async fn lines(&self, path: &str, body: &serde_json::Value) -> Outcome<Lines> {
-        let (response, connection) = self.send(Method::POST, path, None, Some(body)).await?;
+        let (response, connection) = self.send(Method::POST, path, None, Some(Body::json(body))).await?;
         let (status, body) = (response.status(), response.into_body());
         if !status.is_success() {
             let text = self.body(path, body).await?;
@@ -104,8 +126,8 @@ impl Client {
         Ok(Events { connection, body: response, parser: Parser::default(), ready: VecDeque::new() })
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Outcome<String> {
-        let (response, connection) = self.send(method, path, None, None).await?;
+    async fn ask(&self, method: Method, path: &str, body: Option<Body>) -> Outcome<String> {
+        let (response, connection) = self.send(method, path, None, body).await?;
         let status = response.status();
         let text = self.body(path, response.into_body()).await?;
         drop(connection);
@@ -117,7 +139,7 @@ impl Client {
         method: Method,
         path: &str,
         since: Option<Position>,
-        body: Option<&serde_json::Value>,
+        body: Option<Body>,
     ) -> Outcome<(Response<Incoming>, Connection)> {
         let stream = match timeout(ANSWER_WAIT, UnixStream::connect(&self.socket)).await {
             Ok(Ok(stream)) => stream,
@@ -138,12 +160,11 @@ impl Client {
         if let Some(since) = since {
             request = request.header("Last-Event-ID", since.to_string());
         }
-        if body.is_some() {
-            request = request.header("Content-Type", "application/json");
+        if let Some(body) = &body {
+            request = request.header("Content-Type", body.media);
         }
-        let body = body.map(serde_json::Value::to_string).unwrap_or_default();
         let request = request
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(Bytes::from(body.map(|body| body.text).unwrap_or_default())))
             .map_err(|error| Failure::Usage(format!("cannot ask for `{}`: {error}", clean(path))))?;
         match timeout(ANSWER_WAIT, sender.send_request(request)).await {
             Ok(response) => Ok((response.map_err(broken)?, connection)),

@@ -1,15 +1,17 @@
 //! An agent in this process: starts it, tells what runs where, and ends it in order.
 //!
 //! The first signal makes it leave with a goodbye, the second ends it at once; `metacluster leave` does what the first
-//! signal does.
+//! signal does. An agent with a file takes SIGHUP for the wish that it be read again: topologies that are new, changed or
+//! gone take effect; a file with faults changes nothing, and what needs a restart is named.
 
 use std::{
     io::{self, Read},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use metacluster_agent::{
-    config::Config,
+    config::{Config, Environment},
     core::Agent,
     view::{AgentView, EpmdState},
 };
@@ -34,7 +36,7 @@ struct Told {
 }
 
 /// Runs the agent until it is told to end.
-pub(crate) fn run(config: Config, until_input_ends: bool) -> Outcome {
+pub(crate) fn run(config: Config, file: Option<PathBuf>, until_input_ends: bool) -> Outcome {
     log::start(config.log_level)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,12 +44,12 @@ pub(crate) fn run(config: Config, until_input_ends: bool) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::NotSo(format!("cannot start: {error}")))?;
-    let outcome = runtime.block_on(live(config, until_input_ends));
+    let outcome = runtime.block_on(live(config, file, until_input_ends));
     runtime.shutdown_timeout(END_WAIT);
     outcome
 }
 
-async fn live(config: Config, until_input_ends: bool) -> Outcome {
+async fn live(mut config: Config, file: Option<PathBuf>, until_input_ends: bool) -> Outcome {
     let mut signals = Signals::catch()?;
     let told = Told {
         topologies: config
@@ -58,20 +60,53 @@ async fn live(config: Config, until_input_ends: bool) -> Outcome {
             .join(", "),
         socket: config.api.socket.display().to_string(),
     };
-    let mut agent =
-        Agent::start(config).await.map_err(|error| Failure::NotSo(format!("cannot start the agent: {error}")))?;
+    let mut agent = Agent::start(config.clone())
+        .await
+        .map_err(|error| Failure::NotSo(format!("cannot start the agent: {error}")))?;
     output::say(&block(&agent.view().agent, &told, Paint::of_stderr()));
     notify::ready();
-    tokio::select! {
-        () = signals.next() => {}
-        () = input_ended(), if until_input_ends => {}
-        () = agent.left() => {}
+    let input_ended = input_ended();
+    tokio::pin!(input_ended);
+    loop {
+        tokio::select! {
+            again = signals.next_or_reload() => match &file {
+                Some(file) if again => reload(&mut config, file, &agent).await,
+                Some(_) | None => break,
+            },
+            () = &mut input_ended, if until_input_ends => break,
+            () = agent.left() => break,
+        }
     }
     notify::stopping();
     tokio::select! {
         () = agent.leave(false) => Ok(()),
         () = signals.next() => Err(Failure::NotSo("ended at once, without a goodbye".to_owned())),
     }
+}
+
+/// Reads the file again. Faults leave everything as it is.
+async fn reload(config: &mut Config, file: &Path, agent: &Agent) {
+    let read = match Config::load(file, &Environment::capture()) {
+        Ok(read) => read,
+        Err(faults) => {
+            for fault in faults.as_slice() {
+                tracing::error!("{fault}");
+            }
+            return tracing::error!("{} has faults, and nothing was changed", file.display());
+        }
+    };
+    for changed in agent.reload(read.topologies.clone()).await {
+        if let Err(error) = changed {
+            tracing::error!("{error}");
+        }
+    }
+    let restart = config.differences(&read);
+    if !restart.is_empty() {
+        tracing::warn!("these take effect with a restart: {}", restart.join(", "));
+    }
+    tracing::info!("{} was read again", file.display());
+    // What needs a restart is still as it was, and is named again the next time.
+    config.topologies = read.topologies;
 }
 
 /// `lan (gossip)`, or only the name when it says the same.

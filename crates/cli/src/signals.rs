@@ -1,4 +1,5 @@
-//! The signals that ask a program to end: Ctrl-C, `kill`, and the terminal's going away.
+//! The signals that ask a program to end: Ctrl-C, `kill`, and the terminal's going away. To an agent with a file, the
+//! last one (SIGHUP) says that the file is to be read again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -21,6 +22,16 @@ impl Signals {
             terminate: catch(SignalKind::terminate())?,
             hang_up: catch(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for the next signal, and says whether it asks for the file to be read again rather than for the end. Safe to
+    /// drop: a signal that came meanwhile is kept.
+    pub(crate) async fn next_or_reload(&mut self) -> bool {
+        tokio::select! {
+            _ = self.interrupt.recv() => false,
+            _ = self.terminate.recv() => false,
+            _ = self.hang_up.recv() => true,
+        }
     }
 
     /// Waits for the next signal. Safe to drop: a signal that came meanwhile is kept.

@@ -175,6 +175,11 @@ impl Agent {
         self.child.kill9()
     }
 
+    /// Asks it to read its file again (SIGHUP).
+    pub fn hang_up(&self) -> Result<()> {
+        self.child.signal(Signal::SIGHUP)
+    }
+
     /// Asks it to end, as a service manager does, and waits for it.
     pub fn terminate(&mut self) -> Result<()> {
         self.child.signal(Signal::SIGTERM)?;

@@ -306,11 +306,13 @@ impl Sighting<'_> {
         let text = self.beam.eval(&format!(
             "list_to_pid({}) ! {{seen, self()}},
              receive {{seen, Seen}} ->
-                 list_to_atom(lists:flatten([io_lib:format(\"~b ~s ~s;\", [At, Kind, Node]) || {{At, Kind, Node}} <- Seen]))
+                 [list_to_atom(lists:flatten(io_lib:format(\"~b ~s ~s\", [At, Kind, Node]))) || {{At, Kind, Node}} <- Seen]
              after 5000 -> exit(no_watcher) end",
             self.watcher
         ));
-        text?.trim_matches('\'').split_terminator(';').map(parse_change).collect()
+        let text = text?;
+        let changes = text.trim_matches(['[', ']']).split(',').map(|change| change.trim().trim_matches('\''));
+        changes.filter(|change| !change.is_empty()).map(parse_change).collect()
     }
 
     /// Waits for the first change of that kind.

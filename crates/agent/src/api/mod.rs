@@ -1,8 +1,8 @@
 //! The API: one router, served on a Unix socket (mode 0600) and on loopback HTTP (docs/contracts.md, HTTP).
 //!
 //! Invariants: it only reads the [`View`](crate::view::View) and the event log, so no request can hold up the core; the
-//! one thing that changes anything, `POST /v1/leave`, is taken on the Unix socket alone, since TCP cannot tell one local
-//! user from another; a page in a browser can reach neither it nor what the agent knows, by whatever name it calls this
+//! requests that change anything (`POST`, `PUT`, `DELETE`) are taken on the Unix socket alone, since TCP cannot tell one local
+//! user from another, and the core handles them between two events; a page in a browser can reach neither it nor what the agent knows, by whatever name it calls this
 //! host.
 
 mod answers;
@@ -17,6 +17,7 @@ mod stream;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod topologies;
 
 use std::{sync::Arc, time::Instant};
 
@@ -24,11 +25,11 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{events::EventLog, federation, handlers::Stats, talk::Talk, view::ViewReceiver};
+use crate::{core::Command, events::EventLog, federation, handlers::Stats, talk::Talk, view::ViewReceiver};
 
 pub use listen::{BindError, Listeners, Server};
 
@@ -36,7 +37,7 @@ pub use listen::{BindError, Listeners, Server};
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths there are, as an unknown path's answer lists them.
-pub const PATHS: [&str; 22] = [
+pub const PATHS: [&str; 24] = [
     "GET /",
     "GET /healthz",
     "GET /metrics",
@@ -59,6 +60,8 @@ pub const PATHS: [&str; 22] = [
     "PUT /v1/tags",
     "DELETE /v1/keys/{id}",
     "DELETE /v1/tags/{key}",
+    "DELETE /v1/topologies/{name}",
+    "PUT /v1/topologies/{name}",
 ];
 
 /// What `POST /v1/leave` asks of the core.
@@ -78,6 +81,8 @@ pub struct State {
     leave: mpsc::Sender<Leave>,
     talk: Talk,
     federation: federation::Handle,
+    /// Where changes of topologies go; a router without an agent has none.
+    commands: Option<mpsc::Sender<Command>>,
     started: Instant,
     /// Where the server says that it stops; a router without a server has none.
     stopping: Option<watch::Receiver<bool>>,
@@ -95,6 +100,7 @@ impl State {
             leave,
             talk: Talk::nowhere(),
             federation: federation::Handle::default(),
+            commands: None,
             started: Instant::now(),
             stopping: None,
         }
@@ -110,6 +116,11 @@ impl State {
     #[must_use]
     pub fn with_federation(self, federation: federation::Handle) -> Self {
         Self { federation, ..self }
+    }
+
+    /// With an agent whose topologies can be changed.
+    pub(crate) fn with_commands(self, commands: mpsc::Sender<Command>) -> Self {
+        Self { commands: Some(commands), ..self }
     }
 }
 
@@ -145,6 +156,7 @@ pub fn router(state: State, transport: Transport) -> Router {
         .route("/v1/queries", post(talk::query))
         .route("/v1/tags", get(talk::tags).put(talk::set_tags))
         .route("/v1/tags/{key}", delete(talk::unset_tag))
+        .route("/v1/topologies/{name}", put(topologies::put).delete(topologies::remove))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .fallback(answers::unknown)
         .method_not_allowed_fallback(answers::wrong_method)

@@ -44,6 +44,22 @@ pub struct MembershipConfig {
     pub instance: Option<String>,
 }
 
+impl MembershipConfig {
+    /// Whether both say the same, their keys included.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let Self { enabled, listen, port, advertise, profile, encryption, keys, candidates, instance } = self;
+        *enabled == other.enabled
+            && *listen == other.listen
+            && *port == other.port
+            && *advertise == other.advertise
+            && *profile == other.profile
+            && *encryption == other.encryption
+            && *keys == other.keys
+            && *candidates == other.candidates
+            && *instance == other.instance
+    }
+}
+
 /// A preset of times, for how far members are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipProfile {

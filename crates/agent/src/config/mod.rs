@@ -25,9 +25,10 @@ use std::{
     time::Duration,
 };
 
-use metacluster_discovery::{Settings, spec::Spec};
+use metacluster_discovery::{Settings, settings::COMMON, spec::Spec};
 use metacluster_erl::epmd::Network;
 use metacluster_federation::ExportRule;
+use metacluster_formation::Guard;
 use metacluster_types::{
     ClusterName, Cookie, Event, EventKind, NodeName, Pattern, Place, Role, Said, Tags, TopologyName,
 };
@@ -112,7 +113,7 @@ impl Config {
 }
 
 /// One topology.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TopologyConfig {
     /// Its name.
@@ -123,8 +124,69 @@ pub struct TopologyConfig {
     pub prune: bool,
     /// The local nodes that it is for; all that are ours when empty.
     pub local_nodes: Vec<Pattern>,
+    /// When its answers are doubted.
+    pub guard: Guard,
     /// What the strategy takes: [`metacluster_discovery::build`] accepts it.
     pub settings: Settings,
+}
+
+impl TopologyConfig {
+    /// One topology as the command line and the API have it.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn from_spec(spec: Spec) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let mut topologies = topology::validate(topology::from_specs(vec![spec]), &mut faults);
+        Faults::check(faults)?;
+        topologies.pop().ok_or_else(|| Faults::one(Fault::new(&fault::Origin::Default, "no topology")))
+    }
+
+    /// Whether both find the same peers in the same way, whatever the agent makes of them.
+    pub(crate) fn same_source(&self, other: &Self) -> bool {
+        let own = |config: &Self| -> Settings {
+            let common = |key: &str| COMMON.iter().any(|common| common.name == key);
+            config
+                .settings
+                .iter()
+                .filter(|(key, _)| !common(key))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        };
+        self.strategy == other.strategy && own(self) == own(other)
+    }
+}
+
+impl Config {
+    /// The keys and sections, but for the topologies, in which another configuration differs. They take effect with a
+    /// restart.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let log = |config: &Self| config.log_level as u8;
+        [
+            ("cluster", self.cluster != other.cluster),
+            ("zone or region", self.place != other.place),
+            ("roles", self.roles != other.roles),
+            ("tags", self.tags != other.tags),
+            ("the cookie", self.cookie.reveal() != other.cookie.reveal()),
+            ("state_dir", self.state_dir != other.state_dir),
+            ("node_name", self.node_name != other.node_name),
+            ("host", self.host != other.host),
+            ("listen", self.listen != other.listen),
+            ("nodes", self.nodes != other.nodes),
+            ("epmd", self.epmd != other.epmd),
+            ("readiness", self.readiness != other.readiness),
+            ("handler", self.handlers != other.handlers),
+            ("federation", self.federation != other.federation),
+            ("api", self.api != other.api),
+            ("events", self.events_keep != other.events_keep),
+            ("membership", !self.membership.same(&other.membership)),
+            ("log", log(self) != log(other)),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
 }
 
 /// Who is the epmd.

@@ -9,6 +9,7 @@ use metacluster_discovery::{
     spec::Spec,
     strategies,
 };
+use metacluster_formation::Guard;
 use metacluster_types::TopologyName;
 
 use crate::core::MEMBERS;
@@ -156,6 +157,7 @@ pub(super) fn validate(entries: Vec<Entry>, faults: &mut Vec<Fault>) -> Vec<Topo
             strategy,
             prune: common.prune,
             local_nodes: common.local_nodes,
+            guard: Guard { share_percent: common.guard_share, answers: common.guard_answers, hold: common.guard_hold },
             settings: entry.settings,
         });
     }

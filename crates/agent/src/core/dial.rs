@@ -43,8 +43,8 @@ pub(crate) struct Dial {
     pub(crate) local: NodeName,
     pub(crate) peer: NodeName,
     pub(crate) epmd_port: u16,
-    /// The local node parted from the peer, which may not know that yet.
-    pub(crate) parted: bool,
+    /// The local node parted from the peer, which may not know that yet. Then, what else the local node is linked to.
+    pub(crate) parted: Option<Vec<NodeName>>,
 }
 
 /// Has a local node dial a peer.
@@ -53,8 +53,8 @@ pub(crate) async fn dial(dial: &Dial, memory: &Memory) -> Result<(), DialError> 
     match probe(peer, *epmd_port).await {
         Probe::Registered(address) => {
             memory.remember(peer, address);
-            if *parted {
-                part::clear(ours, local, peer, address).await;
+            if let Some(linked) = parted {
+                part::clear(ours, local, peer, address, linked).await;
             }
         }
         Probe::NoEpmd => {}

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use metacluster_discovery::{Local, Running};
+use metacluster_discovery::Local;
 use metacluster_erl::Node;
 use metacluster_formation::{DialError, DropHow, Formation, Input, Note, Output, ReadinessRules};
 use metacluster_types::{
@@ -28,10 +28,12 @@ use super::{
     dial::{self, Dial},
     locals::LocalEvent,
     peers::Peers,
-    picture::{Change, Picture},
+    picture::{self, Picture},
+    runtime::{Change, ChangeError, Topologies},
     show::{self, Shown},
 };
 use crate::{
+    config::TopologyConfig,
     events::EventLog,
     members::{LocalNodes, MemberChange, MemberEvent, MembersView},
     view::{MemberState, View},
@@ -49,7 +51,6 @@ const MIXED_MAX: usize = 1_000;
 const LEAVE: Duration = Duration::from_secs(10);
 
 /// What an owner of the agent can ask.
-#[derive(Debug)]
 pub(crate) enum Command {
     /// Say goodbye and end. With `nodes`, the local nodes leave their mesh first.
     Leave {
@@ -58,6 +59,10 @@ pub(crate) enum Command {
         /// Told when it is done.
         done: oneshot::Sender<()>,
     },
+    /// A topology comes, changes or goes.
+    Change { change: Change, done: oneshot::Sender<Result<(), ChangeError>> },
+    /// The topologies are those of a configuration from now on.
+    Reload { wanted: Vec<TopologyConfig>, done: oneshot::Sender<Vec<Result<TopologyName, ChangeError>>> },
 }
 
 /// What came of a task that formation asked for.
@@ -96,7 +101,7 @@ pub(crate) struct Driver {
     pub(crate) readiness: ReadinessRules,
     pub(crate) readiness_timeout: Duration,
     pub(crate) shown: Shown,
-    pub(crate) strategies: Vec<Running>,
+    pub(super) topologies: Topologies,
     pub(super) peers: Peers,
     pub(crate) tasks: Tasks,
 }
@@ -148,6 +153,9 @@ impl Driver {
                         self.leave(nodes).await;
                         break done;
                     }
+                    // Whoever asked may have gone; the change stands.
+                    Command::Change { change, done } => drop(done.send(self.change_topology(change))),
+                    Command::Reload { wanted, done } => drop(done.send(self.reload(wanted))),
                 },
                 () = tokio::time::sleep_until(show_at), if self.tasks.stale => {
                     self.show();
@@ -179,7 +187,7 @@ impl Driver {
         }
     }
 
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         self.tasks.stale = true;
         self.formation.handle_input(self.clock.now(), input);
     }
@@ -301,8 +309,8 @@ impl Driver {
     }
 
     /// Tells the event log what the picture says.
-    fn publish(&mut self, changes: Vec<Change>) {
-        for Change { node, up, reason } in changes {
+    fn publish(&mut self, changes: Vec<picture::Change>) {
+        for picture::Change { node, up, reason } in changes {
             let kind = if up { EventKind::NodeUp } else { EventKind::NodeDown };
             match (&reason, up) {
                 (Some(reason), false) => info!("nodedown {node}: {reason}"),
@@ -371,7 +379,7 @@ impl Driver {
                 Output::Check { peer } => self.check(peer),
                 Output::Note(note) => {
                     if self.tasks.is_news(&note) {
-                        tell(&note);
+                        self.tell(&note);
                     }
                 }
                 Output::CandidateFound { topology, candidate } => {
@@ -398,7 +406,7 @@ impl Driver {
         }
     }
 
-    fn event(&self, kind: EventKind, subject: Subject, place: Place, reason: Option<String>) {
+    pub(super) fn event(&self, kind: EventKind, subject: Subject, place: Place, reason: Option<String>) {
         if self.log.publish(kind, subject, place.zone, reason).is_none() {
             debug!("an event came after the log was closed");
         }
@@ -410,6 +418,7 @@ impl Driver {
             return self.input(Input::Dialled { local, peer, outcome: Err(DialError::LocalUnavailable) });
         };
         let parted = self.tasks.parted.contains(&(local.clone(), peer.clone()));
+        let parted = parted.then(|| held.links.iter().cloned().collect());
         let dial = Dial { ours: held.ours.clone(), local, peer, epmd_port: self.epmd_port, parted };
         let memory = self.tasks.memory.clone();
         self.tasks.running.spawn(async move {
@@ -493,49 +502,9 @@ impl Driver {
                 warn!("not every local node left its mesh in time");
             }
         }
-        for strategy in self.strategies.drain(..) {
-            strategy.stop().await;
-        }
+        self.topologies.stop().await;
         if let Err(error) = told.await {
             warn!("other agents were not told that this one leaves: {error}");
-        }
-    }
-}
-
-/// Writes a note of formation into the log.
-fn tell(note: &Note) {
-    let list = |names: &[NodeName]| names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
-    match note {
-        Note::PeerFailing { peer, topologies, error } => {
-            let topologies: Vec<&str> = topologies.iter().map(TopologyName::as_str).collect();
-            warn!("{peer} (from {}): {error}; trying on", topologies.join(", "));
-        }
-        Note::PeerRecovered { peer, after, attempts } => {
-            let after = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-            info!("{peer} is linked again after {} and {attempts} tries", format_duration(after));
-        }
-        Note::Summary { failing, names } if *failing > names.len() => {
-            warn!("{failing} peers cannot be linked: {} and {} more", list(names), failing - names.len());
-        }
-        Note::Summary { failing, names } => warn!("{failing} peers cannot be linked: {}", list(names)),
-        Note::NameFormsMixed { topology, local, peer } => warn!(
-            "topology {topology}: {peer} and {local} can never be linked, since one name is short (-sname) and one is long (-name); \
-             start both with -name, or both with -sname"
-        ),
-        Note::CandidatesRefused { topology, candidates_max } => {
-            warn!("topology {topology}: more than {candidates_max} peers; the rest is left out");
-        }
-        Note::PruneHeld { peer } => info!("{peer} has left its source but lives: its links stay"),
-        Note::AgentDown { agent, peers } => {
-            warn!("agent {agent} is down, its nodes live and keep their links: {}", list(peers));
-        }
-        Note::Unconfirmed { agent, peers } => warn!(
-            "the host of agent {agent} does not answer here, and no other agent confirms that it is dead: its nodes keep \
-             their links until the BEAM decides: {}",
-            list(peers)
-        ),
-        Note::HostDropped { agent, peers, links } => {
-            warn!("the host of agent {agent} is dead: {links} links dropped, to {}", list(peers));
         }
     }
 }

@@ -12,12 +12,14 @@ mod driver;
 mod epmd;
 mod identity;
 mod locals;
+mod notes;
 mod ours;
 mod own_host;
 mod part;
 mod peers;
 mod picture;
 mod register;
+mod runtime;
 mod show;
 
 use std::{
@@ -28,8 +30,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use metacluster_discovery::{Local, Strategy, Value, build, set_default, spawn};
-use metacluster_formation::{Formation, Input, ReadinessRules, Settings, TopologyRules};
+use metacluster_discovery::{Local, Strategy, Value, build, set_default};
+use metacluster_formation::{Formation, Guard, Input, ReadinessRules, Settings, TopologyRules};
 use metacluster_types::{NodeName, Pattern, TopologyName, WallClock};
 use tokio::{
     net::TcpListener,
@@ -44,6 +46,8 @@ pub use epmd::EpmdError;
 pub use identity::IdentityError;
 pub(crate) use identity::renew_id;
 pub(crate) use peers::MEMBERS;
+pub(crate) use runtime::Change;
+pub use runtime::ChangeError;
 
 use crate::{
     api::{BindError, Leave, Listeners, Server, State},
@@ -55,7 +59,8 @@ use crate::{
     talk::{Panel, Talk},
     view::{AgentView, View},
 };
-use driver::{Command, Driver, Inlets, QUEUE, Tasks};
+pub(crate) use driver::Command;
+use driver::{Driver, Inlets, QUEUE, Tasks};
 
 /// How long handlers may take over the last events when the agent leaves.
 const HANDLERS: Duration = Duration::from_secs(2);
@@ -170,8 +175,9 @@ impl Agent {
     /// As [`Agent::start`].
     pub async fn start_with(mut config: Config, custom: Vec<CustomTopology>) -> Result<Self, StartError> {
         let clock = Clock::start();
+        let configs = config.topologies.clone();
         let listed = built(std::mem::take(&mut config.topologies), config.epmd.port)?;
-        let custom = custom.into_iter().map(|topology| ("custom".to_owned(), topology));
+        let custom = custom.into_iter().map(|topology| ("custom".to_owned(), topology, Guard::default()));
         let identity = identity::Identity::hold(&config.state_dir)?;
         own_host::complete(&mut config).await;
         let listeners = Listeners::bind(&config.api).await?;
@@ -238,7 +244,7 @@ impl Agent {
             refused: BTreeMap::new(),
         };
         let (view_in, view) = watch::channel(Arc::new(View::starting(agent_view.clone())));
-        let (announce, local) = watch::channel(Local {
+        let (announce, _) = watch::channel(Local {
             agent: identity.id,
             cluster: config.cluster.clone(),
             place: config.place.clone(),
@@ -289,7 +295,7 @@ impl Agent {
         let handlers = Handlers::start(&config.handlers, &log, &config.api.socket, &panel);
         let (leave_in, mut leave) = mpsc::channel(1);
         let state = State::new(view.clone(), log.clone(), handlers.stats(), leave_in).with_talk(talk);
-        let state = state.with_federation(federation.clone());
+        let state = state.with_federation(federation.clone()).with_commands(commands_in.clone());
         let server = listeners.serve(state);
         tasks.spawn({
             let commands = commands_in.clone();
@@ -304,8 +310,8 @@ impl Agent {
         });
 
         let mut formation = Formation::new(Settings::default(), rand::random());
+        let topologies = runtime::Topologies::new(configs, sources_in);
         let mut shown = show::Shown::new(agent_view, Arc::clone(&ours));
-        let mut strategies = Vec::new();
         let candidates = config.membership.enabled && config.membership.candidates;
         let members_topology = peers::topology().filter(|_| candidates);
         if let Some(name) = &members_topology {
@@ -313,14 +319,7 @@ impl Agent {
             let rules = TopologyRules { prune: false, nodes: Vec::new(), ..TopologyRules::default() };
             formation.handle_input(clock.now(), Input::TopologyAdded { name: name.clone(), rules });
         }
-        for (strategy_name, topology) in listed.into_iter().chain(custom) {
-            shown.add_topology(&topology.name, &strategy_name, topology.prune);
-            let rules =
-                TopologyRules { prune: topology.prune, nodes: topology.local_nodes, ..TopologyRules::default() };
-            formation.handle_input(clock.now(), Input::TopologyAdded { name: topology.name.clone(), rules });
-            strategies.push(spawn(topology.name, topology.strategy, local.clone(), sources_in.clone()));
-        }
-        let driver = Driver {
+        let mut driver = Driver {
             clock,
             formation,
             picture: picture::Picture::default(),
@@ -335,10 +334,13 @@ impl Agent {
             },
             readiness_timeout: config.readiness.timeout,
             shown,
-            strategies,
+            topologies,
             peers: peers::Peers::new(members_topology, members.inlets),
             tasks: Tasks::default(),
         };
+        for (strategy, topology, guard) in listed.into_iter().chain(custom) {
+            driver.begin_topology(&strategy, topology, guard);
+        }
         let inlets = Inlets {
             sources,
             locals,
@@ -384,6 +386,16 @@ impl Agent {
     #[must_use]
     pub fn local_nodes(&self) -> Vec<NodeName> {
         self.view.borrow().nodes.iter().filter(|node| node.local).map(|node| node.name.clone()).collect()
+    }
+
+    /// Brings the topologies into line with those of another configuration: new ones begin, those that differ begin anew,
+    /// and those that it lacks end. No link goes for it. Gives the name of each that changed, or why it could not.
+    pub async fn reload(&self, topologies: Vec<TopologyConfig>) -> Vec<Result<TopologyName, ChangeError>> {
+        let (done_in, done) = oneshot::channel();
+        if self.commands.send(Command::Reload { wanted: topologies, done: done_in }).await.is_err() {
+            return vec![Err(ChangeError::Stopping)];
+        }
+        done.await.unwrap_or_else(|_| vec![Err(ChangeError::Stopping)])
     }
 
     /// Waits until the agent has left because somebody asked it to through the API. Cancel safe. Call
@@ -432,15 +444,15 @@ async fn gateway(config: FederationConfig) -> Result<(FederationConfig, Identity
 }
 
 /// The strategies of the configuration, by name. Those that ask epmds ask on the agent's own port unless told otherwise.
-fn built(topologies: Vec<TopologyConfig>, epmd_port: u16) -> Result<Vec<(String, CustomTopology)>, StartError> {
+fn built(topologies: Vec<TopologyConfig>, epmd_port: u16) -> Result<Vec<(String, CustomTopology, Guard)>, StartError> {
     let build = |mut topology: TopologyConfig| {
         set_default(&topology.strategy, &mut topology.settings, "epmd_port", Value::Integer(epmd_port.into()));
         let strategy = build(&topology.strategy, &topology.settings).map_err(|faults| StartError::Topology {
             name: topology.name.clone(),
             reason: faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         })?;
-        let TopologyConfig { name, strategy: strategy_name, prune, local_nodes, .. } = topology;
-        Ok((strategy_name, CustomTopology { name, prune, local_nodes, strategy }))
+        let TopologyConfig { name, strategy: strategy_name, prune, local_nodes, guard, .. } = topology;
+        Ok((strategy_name, CustomTopology { name, prune, local_nodes, strategy }, guard))
     };
     topologies.into_iter().map(build).collect()
 }

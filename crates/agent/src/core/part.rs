@@ -10,11 +10,11 @@
 //! close does, be that at once or when a cable is healed. Invariant: no third node learns of a parting. Older nodes, and
 //! those with `connect_all` off, have no such protection, and are just disconnected.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use metacluster_erl::{CallError, Node, node::Expect, wire::Term};
 use metacluster_types::NodeName;
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use tracing::debug;
 
 use super::dial::atom;
@@ -27,6 +27,8 @@ const VERSION_MIN: i64 = 8;
 const GLOBAL_ANSWERS: Duration = Duration::from_secs(1);
 /// How long the disconnect itself may take.
 const DISCONNECT: Duration = Duration::from_secs(9);
+/// How many other nodes are asked whether they parted from a peer too; those beyond are left to their own agents.
+const OTHERS_MAX: usize = 128;
 /// How long it may take to reach a peer that is about to be dialled.
 const REACH: Duration = Duration::from_secs(2);
 
@@ -45,9 +47,11 @@ pub(crate) async fn part(ours: &Node, local: &NodeName, peer: &NodeName) -> Resu
     ours.rpc(local, "erlang", "disconnect_node", vec![atom(peer.as_str())], DISCONNECT).await.map(drop)
 }
 
-/// Has a peer forget what it may hold of an old connection to a local node that parted from it, so that the new one does
-/// not replace it there: to the peer's `global` that would be a loss, and it would tell all the rest.
-pub(crate) async fn clear(ours: &Node, local: &NodeName, peer: &NodeName, address: SocketAddr) {
+/// Has a peer forget the connections that it still holds and whose other end parted from it, so that a new one does not
+/// replace any of them there: to the peer's `global` that would be a loss, and it would tell all the rest. These are the
+/// one to the local node, and those to nodes that the local node is `linked` to and that hold none: once it has one
+/// new connection, their `global`s connect on their own account (`connect_all`).
+pub(crate) async fn clear(ours: &Node, local: &NodeName, peer: &NodeName, address: SocketAddr, linked: &[NodeName]) {
     let reach = ours.connect(address, Expect::Exactly(peer.clone()));
     match timeout(REACH, reach).await {
         Ok(Ok(_)) => {}
@@ -56,8 +60,34 @@ pub(crate) async fn clear(ours: &Node, local: &NodeName, peer: &NodeName, addres
     }
     if knows_removal(ours, peer).await {
         remove(ours, peer, local).await;
+        let holds = names(ours.rpc(peer, "erlang", "nodes", vec![], GLOBAL_ANSWERS).await);
+        let mut others = JoinSet::new();
+        for other in linked.iter().filter(|other| *other != peer && holds.contains(*other)).take(OTHERS_MAX) {
+            let (ours, local, peer, other) = (ours.clone(), local.clone(), peer.clone(), other.clone());
+            others.spawn(async move {
+                if parted(&ours, &local, &other, &peer).await {
+                    remove(&ours, &peer, &other).await;
+                }
+            });
+        }
+        while others.join_next().await.is_some() {}
     }
     ours.disconnect(peer);
+}
+
+/// Whether another node, asked by way of the local one, says that it is not connected to the peer.
+async fn parted(ours: &Node, local: &NodeName, other: &NodeName, peer: &NodeName) -> bool {
+    let wait = i64::try_from(GLOBAL_ANSWERS.as_millis()).unwrap_or(1_000);
+    let arguments =
+        [atom(other.as_str()), Term::atom("erlang"), Term::atom("nodes"), Term::list([]), Term::Integer(wait)];
+    let answer = ours.rpc(local, "rpc", "call", arguments.to_vec(), GLOBAL_ANSWERS * 2).await;
+    matches!(&answer, Ok(list) if list.as_list().is_some()) && !names(answer).contains(peer)
+}
+
+fn names(answer: Result<Term, CallError>) -> BTreeSet<NodeName> {
+    let list = answer.ok();
+    let items = list.as_ref().and_then(Term::as_list).unwrap_or_default();
+    items.iter().filter_map(|item| NodeName::new(item.as_atom()?.as_str()).ok()).collect()
 }
 
 /// `global` at one node removes another, and has done so when this returns, unless it does not answer.

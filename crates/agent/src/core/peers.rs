@@ -38,8 +38,20 @@ struct Known {
     place: Place,
     address: IpAddr,
     state: State,
-    /// Formation holds its host failed.
-    told_failed: bool,
+    name: String,
+    /// What formation was told of the failure of its host.
+    told: Option<Told>,
+}
+
+/// How much weight was behind the word that a host failed. More is said anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// Nobody could have contradicted.
+    Unconfirmed,
+    /// Other members live.
+    Confirmed,
+    /// The provider said so.
+    Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +116,9 @@ impl Peers {
     }
 
     /// Tells of the hosts that are down. While no other member lives who could contradict, this agent may be the one that
-    /// is cut off, and formation hears of every host that does not answer.
+    /// is cut off, and formation hears of every host that does not answer, so that it judges them together. It does not
+    /// wait for each one's time to run out then: where several members fall silent as one, the cause is here. A single
+    /// other member has its time to refute.
     fn tell_failed(&mut self, inputs: &mut Vec<Input>) {
         let living: BTreeSet<NodeName> = self
             .members
@@ -112,20 +126,34 @@ impl Peers {
             .filter(|known| known.state == State::Alive)
             .flat_map(|known| known.nodes.iter().cloned())
             .collect();
-        let witnesses = self.members.values().filter(|known| known.state == State::Alive).count();
-        let any_down = self.members.values().any(|known| matches!(known.state, State::Failed | State::Ended));
+        let alive = self.members.values().filter(|known| known.state == State::Alive).count();
+        let several = self.members.len() > 1;
         for (&agent, known) in &mut self.members {
-            let down = match known.state {
-                State::Alive => false,
-                State::Suspect => witnesses == 0 && any_down,
-                State::Failed | State::Ended => true,
+            let (word, witnesses) = match known.state {
+                State::Alive => continue,
+                State::Suspect if alive == 0 && several => (Told::Unconfirmed, 0),
+                State::Suspect => continue,
+                State::Failed if alive == 0 => (Told::Unconfirmed, 0),
+                State::Failed => (Told::Confirmed, alive),
+                State::Ended => (Told::Ended, alive + 1),
             };
-            if down && !known.told_failed {
-                known.told_failed = true;
+            if known.told < Some(word) {
+                known.told = Some(word);
                 let nodes = known.nodes.difference(&living).cloned().collect();
                 inputs.push(Input::HostFailed { agent, nodes, witnesses });
             }
         }
+    }
+
+    /// The name of a member, as far as it is known.
+    pub(super) fn name(&self, agent: AgentId) -> Option<&str> {
+        self.members.get(&agent).map(|known| known.name.as_str())
+    }
+
+    /// The living member that tells of a node.
+    pub(super) fn living(&self, node: &NodeName) -> Option<&str> {
+        let tells = |known: &&Known| known.state == State::Alive && known.nodes.contains(node);
+        self.members.values().find(tells).map(|known| known.name.as_str())
     }
 
     /// Tells how the candidates changed, and gives a sign of life of these.
@@ -152,13 +180,14 @@ impl Peers {
     }
 
     fn know(&mut self, event: &MemberEvent, state: State) {
-        let told_failed = state != State::Alive && self.members.get(&event.id).is_some_and(|known| known.told_failed);
+        let told = self.members.get(&event.id).filter(|_| state != State::Alive).and_then(|known| known.told);
         let known = Known {
             nodes: event.nodes.clone(),
             place: event.place.clone(),
             address: event.address.ip(),
             state,
-            told_failed,
+            name: event.name.clone(),
+            told,
         };
         self.members.insert(event.id, known);
     }
@@ -227,7 +256,8 @@ mod tests {
             "another tells that it lives"
         );
         let ended = MemberChange::Ended(DownReason::Provider);
-        assert_eq!(said(&mut peers, 1, ended, &["a@h"]), ["+a@h"], "the other speaks for it now");
+        let said_now = said(&mut peers, 1, ended, &["a@h"]);
+        assert_eq!(said_now, ["1 failed 0 2", "+a@h"], "a weightier word; the other speaks for the node now");
         assert_eq!(said(&mut peers, 2, MemberChange::Left(DownReason::Left), &["a@h"]), ["2 forgotten", "-a@h"]);
     }
 
@@ -237,7 +267,7 @@ mod tests {
         said(&mut peers, 1, MemberChange::Joined, &["a@h"]);
         said(&mut peers, 2, MemberChange::Joined, &["b@x"]);
         let provider = MemberChange::Left(DownReason::Provider);
-        assert_eq!(said(&mut peers, 1, provider, &["a@h"]), ["1 failed 1 1", "-a@h"]);
+        assert_eq!(said(&mut peers, 1, provider, &["a@h"]), ["1 failed 1 2", "-a@h"], "the provider is a witness");
         assert_eq!(said(&mut peers, 1, MemberChange::Forgotten, &["a@h"]), ["1 forgotten"]);
     }
 
@@ -247,13 +277,27 @@ mod tests {
         for (id, name) in [(1, "a@h1"), (2, "a@h2"), (3, "a@h3")] {
             said(&mut peers, id, MemberChange::Joined, &[name]);
         }
-        for (id, name) in [(1, "a@h1"), (2, "a@h2"), (3, "a@h3")] {
+        for (id, name) in [(1, "a@h1"), (2, "a@h2")] {
             assert!(said(&mut peers, id, MemberChange::Suspect, &[name]).is_empty());
         }
         let failed = ["1 failed 1 0", "2 failed 1 0", "3 failed 1 0"];
-        assert_eq!(said(&mut peers, 2, MemberChange::Failed, &["a@h2"]), failed);
-        assert_eq!(said(&mut peers, 3, MemberChange::Recovered, &["a@h3"]), ["3 alive", "+a@h3"]);
-        assert!(said(&mut peers, 1, MemberChange::Failed, &["a@h1"]).is_empty(), "formation knows");
+        assert_eq!(said(&mut peers, 3, MemberChange::Suspect, &["a@h3"]), failed, "at once");
+        assert!(said(&mut peers, 2, MemberChange::Failed, &["a@h2"]).is_empty(), "formation knows");
+        let back = ["3 alive", "2 failed 1 1", "+a@h3"];
+        assert_eq!(said(&mut peers, 3, MemberChange::Recovered, &["a@h3"]), back, "and now somebody could contradict");
+        assert_eq!(said(&mut peers, 1, MemberChange::Failed, &["a@h1"]), ["1 failed 1 1"]);
+        assert_eq!(peers.living(&node("a@h3")), Some("m3"));
+        assert_eq!((peers.living(&node("a@h1")), peers.name(AgentId(1))), (None, Some("m1")));
+    }
+
+    #[test]
+    fn one_other_member_alone_has_its_time_to_refute() {
+        let mut peers = Peers::new(topology(), Inlets::unconnected());
+        said(&mut peers, 1, MemberChange::Joined, &["a@h"]);
+        assert!(said(&mut peers, 1, MemberChange::Suspect, &["a@h"]).is_empty());
+        assert_eq!(said(&mut peers, 1, MemberChange::Failed, &["a@h"]), ["1 failed 1 0"]);
+        let provider = MemberChange::Ended(DownReason::Provider);
+        assert_eq!(said(&mut peers, 1, provider, &["a@h"]), ["1 failed 1 1", "-a@h"], "a weightier word");
     }
 
     #[test]

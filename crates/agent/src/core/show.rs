@@ -72,6 +72,16 @@ impl Shown {
         });
     }
 
+    pub(crate) fn remove_topology(&mut self, name: &TopologyName) {
+        self.topologies.retain(|shown| shown.name != *name);
+    }
+
+    pub(crate) fn set_prune(&mut self, name: &TopologyName, prune: bool) {
+        if let Some(shown) = self.topologies.iter_mut().find(|shown| shown.name == *name) {
+            shown.prune = prune;
+        }
+    }
+
     /// A strategy spoke.
     pub(crate) fn source(&mut self, topology: &TopologyName, update: &SourceUpdate) {
         if let Some(shown) = self.topologies.iter_mut().find(|shown| shown.name == *topology)

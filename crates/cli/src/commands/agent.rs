@@ -22,5 +22,5 @@ pub(crate) struct Agent {
 pub(crate) fn run(arguments: &Agent) -> Outcome {
     let config =
         Config::load(&arguments.config, &Environment::capture()).map_err(|faults| check_config::refused(&faults))?;
-    running::run(config, arguments.until_input_ends)
+    running::run(config, Some(arguments.config.clone()), arguments.until_input_ends)
 }

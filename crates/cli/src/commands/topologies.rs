@@ -1,16 +1,85 @@
-//! `metacluster topologies`: every topology, how it does, and what it found.
+//! `metacluster topologies`: every topology, how it does, and what it found; and topologies that are added and removed
+//! while the agent runs. No link goes for either.
 
-use metacluster_agent::view::{CandidateState, CandidateView, TopologiesAnswer, TopologyState, TopologyView};
+use clap::{Args, Subcommand};
+use metacluster_agent::{
+    discovery::{Value, spec::Spec},
+    view::{CandidateState, CandidateView, TopologiesAnswer, TopologyState, TopologyView},
+};
 
 use crate::{
-    args::Listing,
-    failure::Outcome,
+    args::{Asking, Listing},
+    failure::{Failure, Outcome},
     output::{self, Paint},
     table::{Cell, Table, Tone},
 };
 
+/// What the command takes.
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Topologies {
+    #[command(subcommand)]
+    change: Option<Change>,
+    #[command(flatten)]
+    listing: Listing,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Change {
+    /// Add a topology, or change the one of its name
+    Add {
+        /// Its strategy and settings, such as `gossip:secret=s3` or `static:name=core,nodes=a@h1,b@h2`
+        #[arg(value_name = "SPEC")]
+        spec: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Remove a topology; links to what it found stay
+    Remove {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
 /// Runs the command.
-pub(crate) async fn run(arguments: Listing) -> Outcome {
+pub(crate) async fn run(arguments: Topologies) -> Outcome {
+    match arguments.change {
+        None => list(arguments.listing).await,
+        Some(Change::Add { spec, asking }) => {
+            let name = name_of(&spec)?;
+            asking.client().put(&path(&name), &spec).await?;
+            output::print(&format!("{} is there\n", output::clean(&name)))
+        }
+        Some(Change::Remove { name, asking }) => {
+            asking.client().delete(&path(&name)).await?;
+            output::print(&format!("{} is gone; links to what it found stay\n", output::clean(&name)))
+        }
+    }
+}
+
+/// The name that the topology will have: the one given, else that of its strategy.
+fn name_of(spec: &str) -> Outcome<String> {
+    let spec: Spec = spec.parse().map_err(Failure::Usage)?;
+    match spec.settings.get("name") {
+        Some(Value::Text(name)) => Ok(name.clone()),
+        None => Ok(spec.strategy),
+        Some(_) => Err(Failure::Usage("`name`: expected one name".to_owned())),
+    }
+}
+
+/// The path of a topology. Bytes that a path cannot hold are escaped; whether it is a name is for the agent to say.
+fn path(name: &str) -> String {
+    let escaped = name.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    });
+    format!("/v1/topologies/{}", escaped.collect::<String>())
+}
+
+async fn list(arguments: Listing) -> Outcome {
     let client = arguments.asking.client();
     if arguments.json {
         let text = client.get_text("/v1/topologies").await?;

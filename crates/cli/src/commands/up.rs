@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Up) -> Outcome {
         });
     let config = Config::embedded(arguments.topologies.clone(), &environment)
         .map_err(|faults| check_config::refused(&faults))?;
-    running::run(config, false)
+    running::run(config, None, false)
 }
 
 impl Up {

@@ -1,5 +1,7 @@
 //! The keys of a topology that the agent reads, whatever the strategy.
 
+use std::time::Duration;
+
 use metacluster_types::{Pattern, TopologyName};
 
 use super::{Absent, Fault, Key, Kind, Reader, Settings};
@@ -21,6 +23,25 @@ pub const COMMON: &[Key] = &[
         absent: Absent::Unset("all"),
         doc: "Only local nodes that fit one of these patterns take part",
     },
+    Key {
+        name: "guard_share",
+        kind: Kind::Integer { least: 0, most: 100 },
+        absent: Absent::Default("50"),
+        doc: "An answer that would remove more than this share of at least two known peers, in per cent, is held; 100 \
+              holds none",
+    },
+    Key {
+        name: "guard_answers",
+        kind: Kind::Integer { least: 1, most: 1_000 },
+        absent: Absent::Default("3"),
+        doc: "So many answers in a row must say the same before a held one is believed, unless `guard_hold` is given",
+    },
+    Key {
+        name: "guard_hold",
+        kind: Kind::Duration { least_ms: 0, most_ms: 86_400_000 },
+        absent: Absent::Default("0s"),
+        doc: "A held answer that stands for so long is believed, repeated or not; for sources that push changes",
+    },
 ];
 
 /// What the common keys say.
@@ -32,6 +53,12 @@ pub struct Common {
     pub prune: bool,
     /// Which local nodes take part; empty says all.
     pub local_nodes: Vec<Pattern>,
+    /// The share of known peers, in per cent, beyond which an answer without them is held.
+    pub guard_share: u8,
+    /// How many answers in a row release it.
+    pub guard_answers: u32,
+    /// How long it is held in place of that; zero for not at all.
+    pub guard_hold: Duration,
 }
 
 impl Common {
@@ -50,7 +77,14 @@ impl Common {
                 None
             }
         });
-        let common = Self { name, prune: reader.boolean("prune"), local_nodes: reader.patterns("local_nodes") };
+        let common = Self {
+            name,
+            prune: reader.boolean("prune"),
+            local_nodes: reader.patterns("local_nodes"),
+            guard_share: reader.integer("guard_share"),
+            guard_answers: reader.integer("guard_answers"),
+            guard_hold: reader.duration("guard_hold"),
+        };
         reader.finish()?;
         Ok(common)
     }
