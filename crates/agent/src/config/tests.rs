@@ -341,6 +341,10 @@ fn every_key_has_a_variable() {
         ("READINESS_NODES_MIN", "5"),
         ("READINESS_MANDATORY", "a@b"),
         ("READINESS_TIMEOUT", "1s"),
+        ("FEDERATION_LISTEN", "0.0.0.0:4391"),
+        ("FEDERATION_PEERS", "gw.west:4391,gw.east:4391"),
+        ("FEDERATION_IDENTITY", "/gw.pem"),
+        ("FEDERATION_TRUST", "/west.pem"),
         ("SOCKET", "/tmp/s.sock"),
         ("API_HTTP", "off"),
         ("MEMBERSHIP_ENABLED", "false"),
@@ -367,6 +371,10 @@ fn every_key_has_a_variable() {
     assert_eq!(config.nodes, [Pattern::new("a"), Pattern::new("b*")]);
     assert_eq!((config.epmd.port, config.epmd.addresses.len(), config.epmd.allow.len()), (4001, 2, 2));
     assert_eq!((config.readiness.nodes_min, config.events_keep), (5, 9));
+    let federation = config.federation.expect("a gateway");
+    assert_eq!(federation.listen, Some(SocketAddr::from(([0, 0, 0, 0], 4391))));
+    assert_eq!((federation.peers.len(), federation.trust.len()), (2, 1));
+    assert_eq!(federation.identity, PathBuf::from("/gw.pem"));
     let membership = config.membership;
     assert!(!membership.enabled && !membership.candidates);
     assert_eq!((membership.listen, membership.port), (Some(IpAddr::from([10, 0, 0, 4])), Some(45_000)));
