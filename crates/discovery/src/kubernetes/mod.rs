@@ -1,6 +1,6 @@
 //! `kubernetes`: the endpoints of a service or the pods that a selector names, as the API of their cluster tells them.
 //!
-//! Each namespace has a list and a watch of its own ([`machine`] decides, [`follow`] drives), so that one which is
+//! Each namespace has a list and a watch of its own (`machine` decides, `follow` drives), so that one which is
 //! forbidden or broken takes no other down. What they report becomes hosts ([`peers`]), gets its zone ([`places`]) and
 //! its name ([`names`]), and is told as one answer.
 //!

@@ -1,8 +1,8 @@
 //! `sql`: the peers that a database knows, PostgreSQL or a file of SQLite.
 //!
-//! Three ways: a *query* of the user's that yields nodes or hosts; *our own table* with leases ([`table`]), into which
-//! each agent writes its nodes; and *heartbeats* by `NOTIFY` ([`heartbeat`]), as three libraries of the libcluster world
-//! send them. [`store`] is the one face of both databases, [`drive`] what a connection does, [`row`] how columns are read.
+//! Three ways: a *query* of the user's that yields nodes or hosts; *our own table* with leases (`table`), into which
+//! each agent writes its nodes; and *heartbeats* by `NOTIFY` (`heartbeat`), as three libraries of the libcluster world
+//! send them. `store` is the one face of both databases, `drive` what a connection does, `row` how columns are read.
 //!
 //! Invariants: leases count by the database's clock. A database that fails changes no candidate. A change is known at
 //! once where the database can tell (`NOTIFY`, a write to the file), else at the next poll.

@@ -54,7 +54,7 @@ pub(crate) struct Asked {
 
 impl Membership {
     /// Asks every member that the filter admits, this one included. What they say comes as
-    /// [`Output::Replied`](crate::Output::Replied), and at last [`Reply::Ends`].
+    /// [`Output::Replied`], and at last [`Reply::Ends`].
     ///
     /// # Errors
     /// When a part of it is too long, too many queries of this member run, or it has left. Nothing was asked.

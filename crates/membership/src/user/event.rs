@@ -43,7 +43,7 @@ const STREAM_EVENT_BYTES_MAX: usize = 256 * 1024;
 
 impl Membership {
     /// Sends a user event to every member, this one included, whose own comes at once as
-    /// [`Output::UserEvent`](crate::Output::UserEvent). Gives its number.
+    /// [`Output::UserEvent`]. Gives its number.
     ///
     /// # Errors
     /// When name or payload are too long, when this member sends more than others would take, or when it has left.
