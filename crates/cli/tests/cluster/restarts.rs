@@ -93,7 +93,8 @@ fn a_stock_epmd_that_dies_takes_no_link_with_it() -> Result<()> {
     full_mesh(SOON, [&first, &second, &late])?;
     for seen in &seen {
         let changes = seen.changes()?;
-        assert!(changes.iter().all(|change| change.up && change.node == late.name()), "{changes:?}");
+        let logs = || agents.iter().map(|agent| agent.log()).collect::<Vec<_>>().join("\n");
+        assert!(changes.iter().all(|change| change.up && change.node == late.name()), "{changes:?}\n{}", logs());
     }
     let waited = agents[1].ask(&["wait", "--nodes", "3"])?;
     assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
