@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use metacluster_testbed::Tool;
+use metacluster_testbed::{Tool, capture};
 
 use crate::{
     process::{cargo, must, root, step, target_folder},
@@ -22,7 +22,6 @@ use crate::{
 
 /// The releases, and the Debian suite that has each. The first is that of the machine, if it is Debian 12.
 const RELEASES: [(&str, Option<&str>); 3] = [("25", None), ("27", Some("trixie")), ("29", Some("forky"))];
-const MIRROR: &str = "http://deb.debian.org/debian";
 /// A script of debootstrap that fits every current suite, for a machine whose debootstrap does not know the name yet.
 const SCRIPT: &str = "/usr/share/debootstrap/scripts/sid";
 const PACKAGES: &str = "erlang-base,erlang-crypto,erlang-dev,erlang-runtime-tools,erlang-ssl";
@@ -97,7 +96,7 @@ fn provide(suite: &str, folder: &Path) -> Result<()> {
             Command::new("debootstrap")
                 .args(["--variant=minbase", &include, suite])
                 .arg(&system)
-                .args([MIRROR, SCRIPT]),
+                .args([&mirror()?, SCRIPT]),
         )?;
         fs::write(folder.join(MARK), suite)?;
     }
@@ -113,6 +112,13 @@ fn provide(suite: &str, folder: &Path) -> Result<()> {
         script(&programs.join(program), &start)?;
     }
     Ok(())
+}
+
+/// Where this machine gets its own Debian packages from.
+fn mirror() -> Result<String> {
+    let targets = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"];
+    let found = capture(Command::new("apt-get").args(targets))?;
+    found.lines().next().map(str::to_owned).context("apt knows no source of Debian packages: apt-get update")
 }
 
 /// Binds what the tests share with their nodes into the system, and goes there. Only what is not shared with other mount
