@@ -3,7 +3,7 @@
 //!
 //! Exit code 0 when all hold, 1 with the seed of the first that does not, 2 for wrong usage. `--seed` runs that one
 //! random world; `--nodes` runs a full mesh of so many nodes, with `--seed` or with fresh seeds;
-//! `--membership` runs one random world of membership machines.
+//! `--membership` runs one random world of membership machines, `--federation` one of gateways.
 
 use std::{
     io::Write,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use metacluster_sim::{
+    federation,
     formation::{Failure, Report, Scenario, run},
     membership,
 };
@@ -22,6 +23,7 @@ struct Arguments {
     seed: Option<u64>,
     nodes: Option<u32>,
     membership: Option<u64>,
+    federation: Option<u64>,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -33,10 +35,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--seconds" => parsed.seconds = Some(number),
             "--seed" => parsed.seed = Some(number),
             "--membership" => parsed.membership = Some(number),
+            "--federation" => parsed.federation = Some(number),
             "--nodes" => {
                 parsed.nodes = Some(u32::try_from(number).map_err(|_| format!("--nodes {number} is too many"))?);
             }
-            _ => return Err(format!("unknown flag {flag}: expected --seconds, --seed, --nodes or --membership")),
+            _ => {
+                return Err(format!(
+                    "unknown flag {flag}: expected --seconds, --seed, --nodes, --membership or --federation"
+                ));
+            }
         }
     }
     Ok(parsed)
@@ -90,6 +97,18 @@ fn main() -> ExitCode {
             }
         };
     }
+    if let Some(seed) = arguments.federation {
+        return match federation::run(seed, &federation::Scenario::random(seed)) {
+            Ok(report) => {
+                say(&format!("seed {seed} holds: {report:?}"));
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                say(&format!("FAILED {failure}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(seed) = arguments.seed {
         return match one(seed, arguments.nodes) {
             Ok(report) => {
@@ -117,6 +136,14 @@ fn main() -> ExitCode {
             if let Err(failure) = membership::run(seed, &membership::Scenario::random(seed)) {
                 say(&format!("FAILED {failure}"));
                 say(&format!("again: cargo run -p metacluster-sim --release -- --membership {seed}"));
+                return ExitCode::FAILURE;
+            }
+        }
+        if arguments.nodes.is_none() {
+            let seed = first.wrapping_add(seeds);
+            if let Err(failure) = federation::run(seed, &federation::Scenario::random(seed)) {
+                say(&format!("FAILED {failure}"));
+                say(&format!("again: cargo run -p metacluster-sim --release -- --federation {seed}"));
                 return ExitCode::FAILURE;
             }
         }

@@ -1,0 +1,172 @@
+//! What processes get: each message and each signal is checked as it arrives.
+
+use bytes::Bytes;
+use metacluster_erl_wire::{
+    Control, Pid, Term,
+    control::Process as Target,
+    term::{self, Limits as TermLimits},
+};
+
+use super::{
+    Process, Sabotage, Violation,
+    processes::{Actor, Message},
+    world::World,
+};
+
+/// In the serial of a pid that nobody has.
+const NOBODY: u32 = (1 << 26) - 1;
+
+impl World {
+    pub(super) fn deliver(&mut self, at: usize, control: Bytes, payload: Option<Bytes>) -> Result<(), Violation> {
+        let is_message = payload.is_some() && control.get(3) == Some(&22);
+        if is_message && !self.sabotaged {
+            match self.scenario.sabotage {
+                Some(Sabotage::Duplicate) => {
+                    self.sabotaged = true;
+                    self.delivered(at, &control, payload.as_ref())?;
+                }
+                Some(Sabotage::Reorder) if self.report.delivered > 20 => match self.held.take() {
+                    None => {
+                        self.held = Some((at, control, payload));
+                        return Ok(());
+                    }
+                    Some((cluster, first, body)) => {
+                        self.delivered(at, &control, payload.as_ref())?;
+                        return self.delivered(cluster, &first, body.as_ref());
+                    }
+                },
+                Some(_) | None => {}
+            }
+        }
+        self.delivered(at, &control, payload.as_ref())
+    }
+
+    fn delivered(&mut self, at: usize, control: &Bytes, payload: Option<&Bytes>) -> Result<(), Violation> {
+        let read = |bytes: &Bytes| term::decode(bytes, &TermLimits::default()).map(|(term, _)| term);
+        let control = read(control).ok().and_then(|term| Control::try_from(term).ok());
+        let payload = payload.and_then(|bytes| read(bytes).ok());
+        match control {
+            Some(control) => self.signal(at, control, payload),
+            None => Ok(()),
+        }
+    }
+
+    fn actor(&mut self, at: usize, pid: &Pid) -> Option<&mut Actor> {
+        self.clusters[at].actors.iter_mut().find(|actor| actor.pid == *pid)
+    }
+
+    pub(super) fn signal(&mut self, at: usize, control: Control, payload: Option<Term>) -> Result<(), Violation> {
+        match control {
+            Control::SendSender { from, mut to, .. } => {
+                let Some(message) = payload.as_ref().and_then(Message::read) else { return Ok(()) };
+                if self.scenario.sabotage == Some(Sabotage::Misdeliver) {
+                    to = self.clusters[at].actors[(to.id as usize) % self.clusters[at].actors.len()].pid.clone();
+                }
+                self.report.delivered += 1;
+                self.face(at, &from, message.from)?;
+                for (pid, process) in &message.pids {
+                    self.face(at, pid, *process)?;
+                }
+                let mut known = message.pids.clone();
+                known.retain(|(pid, process)| process.cluster != at && pid.serial & NOBODY != NOBODY);
+                let Some(actor) = self.actor(at, &to) else {
+                    return Err(Violation::WrongReceiver { to: message.to, got: None });
+                };
+                if actor.alive {
+                    actor.take(&message)?;
+                    actor.known.extend(known);
+                    let forget = actor.known.len().saturating_sub(8);
+                    actor.known.drain(..forget);
+                }
+                Ok(())
+            }
+            Control::MonitorP { from, to: Target::Pid(to), reference } => match self.actor(at, &to) {
+                Some(actor) if actor.alive => {
+                    actor.watchers.push((from, reference));
+                    Ok(())
+                }
+                Some(_) | None => {
+                    let control = Control::PayloadMonitorPExit { from: Target::Pid(to), to: from, reference };
+                    self.say(at, control, Some(&Term::atom("noproc")))
+                }
+            },
+            Control::DemonitorP { to: Target::Pid(to), reference, .. } => {
+                if let Some(actor) = self.actor(at, &to) {
+                    actor.watchers.retain(|(_, known)| *known != reference);
+                }
+                Ok(())
+            }
+            Control::PayloadMonitorPExit { to, reference, .. } => {
+                let times = match self.scenario.sabotage {
+                    Some(Sabotage::LoseDown) => 0,
+                    Some(Sabotage::RepeatDown) => 2,
+                    Some(_) | None => 1,
+                };
+                let word = reference.ids.first().copied().unwrap_or_default();
+                let Some(actor) = self.actor(at, &to) else { return Ok(()) };
+                (0..times).try_for_each(|_| actor.fired(word))
+            }
+            Control::Link { from, to } => match self.actor(at, &to) {
+                Some(actor) if actor.alive => {
+                    let number = actor.is.number;
+                    self.clusters[at].links.insert((number, from));
+                    Ok(())
+                }
+                Some(_) | None => {
+                    let control = Control::PayloadExit { from: to, to: from, trace: None };
+                    self.say(at, control, Some(&Term::atom("noproc")))
+                }
+            },
+            // Processes here trap exits.
+            Control::PayloadExit { from, to, .. } => {
+                self.clusters[at].links.remove(&(to.id, from));
+                Ok(())
+            }
+            Control::Send { .. }
+            | Control::Exit { .. }
+            | Control::Unlink { .. }
+            | Control::RegSend { .. }
+            | Control::GroupLeader { .. }
+            | Control::Exit2 { .. }
+            | Control::MonitorP { .. }
+            | Control::DemonitorP { .. }
+            | Control::MonitorPExit { .. }
+            | Control::PayloadExit2 { .. }
+            | Control::SpawnRequest(_)
+            | Control::SpawnReply { .. }
+            | Control::AliasSend { .. }
+            | Control::UnlinkId { .. }
+            | Control::UnlinkIdAck { .. }
+            | Control::AltactSigSend { .. } => Ok(()),
+        }
+    }
+
+    /// A pid came, and whom it stands for. The same pid never stands for another; one of this cluster is the original.
+    fn face(&mut self, at: usize, pid: &Pid, is: Process) -> Result<(), Violation> {
+        if pid.serial & NOBODY == NOBODY {
+            return Ok(());
+        }
+        if is.cluster == at {
+            let own = self.clusters[at].actors.iter().any(|actor| actor.is == is && actor.pid == *pid);
+            return if own { Ok(()) } else { Err(Violation::NotHome(is)) };
+        }
+        let was = *self.clusters[at].faces.entry(pid.clone()).or_insert(is);
+        if was == is { Ok(()) } else { Err(Violation::TwoFaced { was, is }) }
+    }
+
+    /// Whom a member stands for is asked of nobody but the one who has it: its number in its cluster.
+    pub(super) fn publish(&mut self, at: usize, members: Vec<Pid>) {
+        for member in members {
+            let home = self.clusters[at].machine.home_of(&member);
+            let process = home.and_then(|home| {
+                let (cluster, _) = home.node.as_str().split_once('/')?;
+                let cluster = cluster.strip_prefix('c')?.parse().ok()?;
+                Some(Process { cluster, number: home.id })
+            });
+            if let Some(process) = process {
+                self.clusters[at].faces.insert(member.clone(), process);
+            }
+            self.clusters[at].published.push(member);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Clusters under simulation: gateways' machines, the links between them, and processes that use them.
+//!
+//! Processes join groups, send to members and to pids that they were sent, watch one another, and end. Links are cut both
+//! ways, go silent one way, and come back; gateways are killed. Checkers ([`Violation`]) run at every delivery; when the
+//! faults are over, groups must be what they are elsewhere, every process ends, and every monitor must have fired.
+
+mod acts;
+mod figures;
+mod hears;
+mod processes;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::{fmt, time::Duration};
+
+use metacluster_types::Instant;
+
+pub use figures::{Rest, at_rest};
+
+use world::World;
+
+/// What happens in a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// How many clusters.
+    pub clusters: usize,
+    /// Whether only neighbours are linked, so that the others are reached through them.
+    pub chain: bool,
+    /// Processes of each cluster.
+    pub processes: usize,
+    /// What processes do, all together.
+    pub actions: usize,
+    /// Links that are cut, or go silent one way.
+    pub cuts: usize,
+    /// Gateways that are killed.
+    pub kills: usize,
+    /// How many identifiers a gateway keeps.
+    pub identifiers_max: usize,
+    /// What is broken on purpose, to see a checker bite.
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Scenario {
+    /// Two clusters without faults.
+    #[must_use]
+    pub fn sound() -> Self {
+        Self {
+            name: "sound",
+            clusters: 2,
+            chain: false,
+            processes: 6,
+            actions: 400,
+            cuts: 0,
+            kills: 0,
+            identifiers_max: 10_000,
+            sabotage: None,
+        }
+    }
+
+    /// Two clusters whose link is cut again and again.
+    #[must_use]
+    pub fn cuts() -> Self {
+        Self { name: "cuts", cuts: 8, ..Self::sound() }
+    }
+
+    /// Three clusters, each linked to each.
+    #[must_use]
+    pub fn triangle() -> Self {
+        Self { name: "triangle", clusters: 3, cuts: 6, kills: 2, ..Self::sound() }
+    }
+
+    /// Three clusters in a row: the ends reach one another through the middle.
+    #[must_use]
+    pub fn chain() -> Self {
+        Self { name: "chain", clusters: 3, chain: true, cuts: 4, kills: 1, ..Self::sound() }
+    }
+
+    /// Little room for identifiers.
+    #[must_use]
+    pub fn crowded() -> Self {
+        Self { name: "crowded", processes: 40, identifiers_max: 24, cuts: 2, ..Self::sound() }
+    }
+
+    /// One of them, by seed.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let all = [Self::sound(), Self::cuts(), Self::triangle(), Self::chain(), Self::crowded()];
+        all[(seed % all.len() as u64) as usize]
+    }
+}
+
+/// A fault of a machine that the checkers must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A message is delivered twice.
+    Duplicate,
+    /// Two messages change places.
+    Reorder,
+    /// A message goes to another process.
+    Misdeliver,
+    /// The end of what is monitored is not told.
+    LoseDown,
+    /// It is told twice.
+    RepeatDown,
+    /// A member that left stays published.
+    KeepMember,
+}
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A message went to a process that it was not sent to.
+    #[error("a message to {to:?} was delivered to {got:?}")]
+    WrongReceiver {
+        /// To whom it was sent.
+        to: Process,
+        /// Who got it.
+        got: Option<Process>,
+    },
+    /// A message came twice, or after a later one of its sender.
+    #[error("message {sequence} of {from:?} came to {to:?} after {last}")]
+    OutOfOrder {
+        /// Its sender.
+        from: Process,
+        /// Its receiver.
+        to: Process,
+        /// Its number.
+        sequence: u64,
+        /// The last one before.
+        last: u64,
+    },
+    /// A pid stood for one process, and then for another.
+    #[error("a pid that stands for {was:?} came as {is:?}")]
+    TwoFaced {
+        /// First.
+        was: Process,
+        /// Now.
+        is: Process,
+    },
+    /// A pid of a cluster came home as something else.
+    #[error("{0:?} came home as another pid")]
+    NotHome(Process),
+    /// A monitor fired that nobody has, or that has fired.
+    #[error("a monitor of {0:?} fired that it does not have")]
+    FiredTwice(Process),
+    /// A monitor did not fire though its process has ended.
+    #[error("a monitor of {0:?} on {1:?} never fired")]
+    NeverFired(Process, Process),
+    /// More is kept than may be.
+    #[error("{kept} identifiers are kept, {max} may be")]
+    TooMuchKept {
+        /// So many.
+        kept: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// What is published is not what is so.
+    #[error("in cluster {at}, {published:?} are published, and {members:?} are members elsewhere")]
+    NotConverged {
+        /// The cluster.
+        at: usize,
+        /// Who is published there.
+        published: Vec<Process>,
+        /// Who should be.
+        members: Vec<Process>,
+    },
+    /// Something is left when all have ended.
+    #[error("cluster {at} keeps {kept} of others when all have ended")]
+    Leftover {
+        /// The cluster.
+        at: usize,
+        /// How much.
+        kept: usize,
+    },
+}
+
+/// A process, wherever it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its cluster.
+    pub cluster: usize,
+    /// Its number there. None is used again.
+    pub number: u32,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Messages that were sent to processes of other clusters.
+    pub sent: u64,
+    /// And that arrived.
+    pub delivered: u64,
+    /// Monitors that were made, and that fired.
+    pub monitors: u64,
+    /// Bytes that crossed links.
+    pub carried: u64,
+}
+
+/// A run that broke a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed that shows it again.
+    pub seed: u64,
+    /// Of which scenario.
+    pub scenario: &'static str,
+    /// When, in virtual time.
+    pub at: Instant,
+    /// The rule.
+    pub violation: Violation,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, scenario, at, violation } = self;
+        write!(f, "seed {seed} of federation `{scenario}` at {:?}: {violation}", at.since_origin())
+    }
+}
+
+/// Runs a scenario. The same seed gives the same run.
+///
+/// # Errors
+/// When a rule is broken.
+pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Failure> {
+    let mut world = World::new(seed, scenario);
+    let ran = world.play().and_then(|()| world.settle(Duration::from_secs(20))).and_then(|()| world.end());
+    match ran {
+        Ok(()) => Ok(world.report()),
+        Err(violation) => Err(Failure { seed, scenario: scenario.name, at: world.now(), violation }),
+    }
+}

@@ -1,0 +1,81 @@
+//! Scenarios and seeds, and for each checker something that it catches.
+
+use super::*;
+
+fn holds(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Report {
+    let mut all = Report::default();
+    for seed in seeds {
+        match run(seed, scenario) {
+            Ok(report) => {
+                all.sent += report.sent;
+                all.delivered += report.delivered;
+                all.monitors += report.monitors;
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    all
+}
+
+#[test]
+fn clusters_without_faults_lose_nothing() {
+    let report = holds(&Scenario::sound(), 0..20);
+    assert!(report.sent > 2_000 && report.monitors > 300, "{report:?}");
+    // What is sent to a process that has ended is nobody's.
+    assert!(report.delivered * 100 > report.sent * 80, "{report:?}");
+}
+
+#[test]
+fn clusters_come_together_after_cuts() {
+    holds(&Scenario::cuts(), 0..20);
+}
+
+#[test]
+fn three_clusters_hold_through_cuts_and_killed_gateways() {
+    holds(&Scenario::triangle(), 0..20);
+}
+
+#[test]
+fn clusters_reach_one_another_through_a_third() {
+    holds(&Scenario::chain(), 0..20);
+}
+
+#[test]
+fn little_room_is_kept_to() {
+    holds(&Scenario::crowded(), 0..20);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let scenario = Scenario::triangle();
+    assert_eq!(run(7, &scenario), run(7, &scenario));
+}
+
+/// A world with this fault breaks a rule of that kind.
+fn bites(sabotage: Sabotage, rule: impl Fn(&Violation) -> bool) {
+    let scenario = Scenario { sabotage: Some(sabotage), ..Scenario::sound() };
+    let found = (0..10).find_map(|seed| run(seed, &scenario).err());
+    let failure = found.unwrap_or_else(|| panic!("{sabotage:?} is not found"));
+    assert!(rule(&failure.violation), "{sabotage:?} is found as {failure}");
+}
+
+#[test]
+fn every_checker_bites() {
+    bites(Sabotage::Duplicate, |rule| matches!(rule, Violation::OutOfOrder { .. }));
+    bites(Sabotage::Reorder, |rule| matches!(rule, Violation::OutOfOrder { .. }));
+    bites(Sabotage::Misdeliver, |rule| matches!(rule, Violation::WrongReceiver { .. }));
+    bites(Sabotage::LoseDown, |rule| matches!(rule, Violation::NeverFired(..)));
+    bites(Sabotage::RepeatDown, |rule| matches!(rule, Violation::FiredTwice(_)));
+    bites(Sabotage::KeepMember, |rule| matches!(rule, Violation::NotConverged { .. } | Violation::Leftover { .. }));
+}
+
+#[test]
+fn groups_at_rest_cost_little() {
+    let rest = at_rest(10, 1_000);
+    assert_eq!(rest.published, 90_000);
+    // Nothing had changed: a digest each way for each link, and no group.
+    assert!(rest.again_bytes < 90 * 1_500, "{rest:?}");
+    assert!(rest.first_bytes < 90_000 * 90, "{rest:?}");
+    // Signs of life alone.
+    assert!(rest.minute_bytes < 90 * 60 * 2 * 30, "{rest:?}");
+}
