@@ -20,6 +20,7 @@ use crate::{
     link::{Link, State},
     peer::{Peer, PeerId, Traffic, Window},
     refusal::Refusals,
+    seconds,
 };
 
 impl Federation {
@@ -152,8 +153,11 @@ impl Federation {
         }
         if self.peer(peer).epoch != hello.epoch {
             // What it had handed out, and been handed out, it does not know any more.
+            let directory = std::mem::take(&mut self.peer_mut(peer).directory);
+            for slot in directory.groups.values().chain(directory.renewed.values()).flatten() {
+                self.identifiers.far.pids.release(*slot, seconds(now));
+            }
             self.identifiers.forget(peer);
-            self.peer_mut(peer).directory = Directory::default();
         }
         let state = self.peer_mut(peer);
         (state.epoch, state.node, state.link, state.since) = (hello.epoch, hello.node.clone(), Some(link), now);

@@ -41,6 +41,7 @@ pub(crate) struct Entry<K> {
     used: u32,
     live: bool,
     queued: bool,
+    orphan: bool,
 }
 
 /// See the module.
@@ -49,6 +50,8 @@ pub(crate) struct Table<K> {
     entries: Vec<Entry<K>>,
     free: VecDeque<u32>,
     index: HashMap<(Option<PeerId>, K), u32>,
+    /// Entries that outlive who brought them.
+    orphans: usize,
     idle: VecDeque<(u32, Slot)>,
     idle_seconds: u32,
     entries_max: usize,
@@ -63,6 +66,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
             entries: Vec::new(),
             free: VecDeque::new(),
             index: HashMap::new(),
+            orphans: 0,
             idle: VecDeque::new(),
             idle_seconds,
             entries_max: entries_max.min(INDEX_MAX),
@@ -72,7 +76,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.index.len() + self.orphans
     }
 
     pub(crate) fn find(&self, via: Option<PeerId>, key: &K) -> Option<Slot> {
@@ -123,13 +127,24 @@ impl<K: Copy + Eq + Hash> Table<K> {
             None => {
                 let index = u32::try_from(self.entries.len()).ok()?;
                 let (granted, held, generation, used) = (0, 0, 0, 0);
-                self.entries.push(Entry { key, via, granted, held, generation, used, live: false, queued: false });
+                self.entries.push(Entry {
+                    key,
+                    via,
+                    granted,
+                    held,
+                    generation,
+                    used,
+                    live: false,
+                    queued: false,
+                    orphan: false,
+                });
                 index
             }
         };
         let entry = &mut self.entries[index as usize];
         let generation = (entry.generation + 1) & ((1 << GENERATION_BITS) - 1);
-        *entry = Entry { key, via, granted: 0, held: 0, generation, used: now, live: true, queued: true };
+        let (live, queued, orphan) = (true, true, false);
+        *entry = Entry { key, via, granted: 0, held: 0, generation, used: now, live, queued, orphan };
         let slot = Slot { index, generation };
         self.index.insert((via, key), index);
         self.idle.push_back((now.saturating_add(self.idle_seconds), slot));
@@ -172,8 +187,12 @@ impl<K: Copy + Eq + Hash> Table<K> {
         let entry = &mut self.entries[slot.index as usize];
         entry.live = false;
         let (via, key) = (entry.via, entry.key);
-        self.index.remove(&(via, key));
         self.free.push_back(slot.index);
+        if std::mem::take(&mut entry.orphan) {
+            self.orphans -= 1;
+            return;
+        }
+        self.index.remove(&(via, key));
         if let Some(peer) = via {
             self.of_peer[peer.index()] -= 1;
         }
@@ -199,15 +218,24 @@ impl<K: Copy + Eq + Hash> Table<K> {
         }
     }
 
-    /// Forgets all that came from this peer, and that anything was handed out to it.
+    /// Forgets all that came from this peer, and that anything was handed out to it. What something else still holds, such
+    /// as a monitor that came through another peer, stays until it lets go, and leads nowhere.
     pub(crate) fn forget(&mut self, peer: PeerId) {
         for index in 0..self.entries.len() {
             let entry = &mut self.entries[index];
             entry.granted &= !peer.bit();
-            if entry.live && entry.via == Some(peer) {
+            if !entry.live || entry.via != Some(peer) {
+                continue;
+            }
+            if entry.held == 0 {
                 let generation = entry.generation;
                 self.remove(Slot { index: index as u32, generation });
+                continue;
             }
+            (entry.via, entry.orphan) = (None, true);
+            self.index.remove(&(Some(peer), entry.key));
+            self.of_peer[peer.index()] -= 1;
+            self.orphans += 1;
         }
     }
 }
@@ -247,6 +275,23 @@ mod tests {
         table.hold(second);
         assert_eq!(table.intern(PEER, 3, 0), None, "nothing is idle");
         assert_eq!(table.intern(PEER, 2, 0), Some(second));
+    }
+
+    #[test]
+    fn what_is_held_outlives_who_brought_it() {
+        let mut table = Table::new(10, 10, 60);
+        let held = table.intern(PEER, 1, 0).expect("room");
+        table.hold(held);
+        table.forget(PeerId::FIRST);
+        assert_eq!(table.at(held).map(|entry| (entry.key, entry.via)), Some((1, None)));
+        assert_eq!((table.len(), table.find(PEER, &1)), (1, None));
+        let again = table.intern(PEER, 1, 0).expect("room");
+        assert_ne!(again, held);
+        table.release(held, 10);
+        table.collect(70);
+        assert!(table.at(held).is_none());
+        table.collect(200);
+        assert_eq!(table.len(), 0);
     }
 
     #[test]
