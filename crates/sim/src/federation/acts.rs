@@ -63,8 +63,10 @@ impl World {
             // One that no one can use any more goes out as nobody's.
             let machine = &self.clusters[at].machine;
             pids.retain(|(pid, is)| is.cluster == at || machine.home_of(pid).is_some());
+            // Where there are two ways to a cluster, a process has two pids there, and the order is that of each.
+            let way = if self.scenario.is_ring() { u64::from(pid.id) << 32 | u64::from(pid.serial) } else { 0 };
             let actor = &mut self.clusters[at].actors[place];
-            let message = Message { from: actor.is, to, sequence: actor.next(to), pids };
+            let message = Message { from: actor.is, to, sequence: actor.next(to), way, pids };
             let control = Control::SendSender { from: actor.pid.clone(), to: pid, trace: None };
             self.report.sent += 1;
             self.say(at, control, Some(&message.to_term()))?;

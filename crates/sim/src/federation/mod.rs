@@ -84,6 +84,11 @@ impl Scenario {
         Self { name: "crowded", processes: 40, identifiers_max: 24, cuts: 2, ..Self::sound() }
     }
 
+    /// Whether there are several ways between two clusters.
+    fn is_ring(&self) -> bool {
+        self.clusters > 2 && !self.chain
+    }
+
     /// One of them, by seed.
     #[must_use]
     pub fn random(seed: u64) -> Self {

@@ -17,8 +17,10 @@ pub(super) struct Actor {
     pub(super) known: Vec<(Pid, Process)>,
     /// What it sent to whom, counted.
     pub(super) sent: BTreeMap<Process, u64>,
-    /// The last that it got of whom.
-    pub(super) got: BTreeMap<Process, u64>,
+    /// The last that it got of whom, over which way.
+    pub(super) got: BTreeMap<(Process, u64), u64>,
+    /// All that it got of whom.
+    pub(super) all: BTreeMap<Process, BTreeSet<u64>>,
     /// Its monitors that have not fired.
     pub(super) monitors: BTreeMap<u32, (Pid, Process)>,
     /// Those that it took back, which may still fire on their way.
@@ -31,10 +33,10 @@ impl Actor {
     pub(super) fn new(is: Process, node: &str) -> Self {
         let node = Atom::new(node).expect("a short name");
         let pid = Pid { node, id: is.number, serial: 0, creation: 3 };
-        let (sent, got) = (BTreeMap::new(), BTreeMap::new());
+        let (sent, got, all) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (monitors, taken_back) = (BTreeMap::new(), BTreeSet::new());
         let (known, watchers) = (Vec::new(), Vec::new());
-        Self { is, pid, alive: true, member: false, known, sent, got, monitors, taken_back, watchers }
+        Self { is, pid, alive: true, member: false, known, sent, got, all, monitors, taken_back, watchers }
     }
 
     /// Takes the next number of a message to that process.
@@ -49,8 +51,9 @@ impl Actor {
         if message.to != self.is {
             return Err(Violation::WrongReceiver { to: message.to, got: Some(self.is) });
         }
-        let last = self.got.entry(message.from).or_default();
-        if message.sequence <= *last {
+        let new = self.all.entry(message.from).or_default().insert(message.sequence);
+        let last = self.got.entry((message.from, message.way)).or_default();
+        if message.sequence <= *last || !new {
             let (from, to, sequence, last) = (message.from, message.to, message.sequence, *last);
             return Err(Violation::OutOfOrder { from, to, sequence, last });
         }
@@ -73,6 +76,8 @@ pub(super) struct Message {
     pub(super) from: Process,
     pub(super) to: Process,
     pub(super) sequence: u64,
+    /// Of several pids that its sender may have for its receiver, the one that it used; messages of one keep their order.
+    pub(super) way: u64,
     pub(super) pids: Vec<(Pid, Process)>,
 }
 
@@ -93,17 +98,19 @@ fn process(term: &Term) -> Option<Process> {
 impl Message {
     pub(super) fn to_term(&self) -> Term {
         let pids = self.pids.iter().map(|(pid, is)| Term::tuple([pid.into(), number(*is)]));
-        let sequence = i64::try_from(self.sequence).unwrap_or(i64::MAX);
-        term!({m, (number(self.from)), (number(self.to)), (Term::Integer(sequence)), (Term::list(pids))})
+        let integer = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        let (sequence, way) = (integer(self.sequence), integer(self.way));
+        term!({m, (number(self.from)), (number(self.to)), (Term::Integer(sequence)), (Term::Integer(way)), (Term::list(pids))})
     }
 
     pub(super) fn read(term: &Term) -> Option<Self> {
-        let [_, from, to, sequence, pids] = term.as_tuple()? else { return None };
+        let [_, from, to, sequence, way, pids] = term.as_tuple()? else { return None };
         let pid = |entry: &Term| match entry.as_tuple()? {
             [pid, is] => Some((pid.as_pid()?.clone(), process(is)?)),
             _ => None,
         };
         let pids = pids.as_list()?.iter().map(pid).collect::<Option<_>>()?;
-        Some(Self { from: process(from)?, to: process(to)?, sequence: sequence.as_u64()?, pids })
+        let (sequence, way) = (sequence.as_u64()?, way.as_u64()?);
+        Some(Self { from: process(from)?, to: process(to)?, sequence, way, pids })
     }
 }
