@@ -16,7 +16,7 @@ use metacluster_formation::{DialError, DropHow};
 use metacluster_types::NodeName;
 use tokio::{net::lookup_host, time::timeout};
 
-use super::{check::Memory, part};
+use super::{check::Memory, part, redial};
 
 /// How long the epmd of a peer may take: short, so that a healed cable is found soon.
 const PROBE: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub(crate) struct Dial {
     pub(crate) local: NodeName,
     pub(crate) peer: NodeName,
     pub(crate) epmd_port: u16,
-    /// The local node parted from the peer, which may not know that yet. Then, what else the local node is linked to.
+    /// The local node was linked to the peer. Then, what else it is linked to.
     pub(crate) parted: Option<Vec<NodeName>>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn dial(dial: &Dial, memory: &Memory) -> Result<(), DialError> 
         Probe::Registered(address) => {
             memory.remember(peer, address);
             if let Some(linked) = parted {
-                part::clear(ours, local, peer, address, linked).await;
+                redial::prepare(dial, address, linked).await?;
             }
         }
         Probe::NoEpmd => {}

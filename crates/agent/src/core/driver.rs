@@ -29,6 +29,7 @@ use super::{
     locals::LocalEvent,
     peers::Peers,
     picture::{self, Picture},
+    redial::Parted,
     runtime::{Change, ChangeError, Topologies},
     show::{self, Shown},
 };
@@ -43,8 +44,6 @@ use crate::{
 pub(crate) const QUEUE: usize = 1_024;
 /// Changes within this time are shown as one.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
-/// Pairs of which it is remembered that they were parted. What is beyond is dialled like any other.
-const PARTED_MAX: usize = 100_000;
 /// So many pairs that cannot be linked are remembered; then all are forgotten, and may be said again.
 const MIXED_MAX: usize = 1_000;
 /// How long a leave may take.
@@ -111,8 +110,8 @@ pub(crate) struct Driver {
 pub(crate) struct Tasks {
     locals: BTreeMap<NodeName, Held>,
     running: JoinSet<Outcome>,
-    /// Local nodes and the peers that they were made to drop and have not been linked to since.
-    parted: BTreeSet<(NodeName, NodeName)>,
+    /// Local nodes and the peers that they were linked to and have not been since.
+    parted: Parted,
     memory: Memory,
     stale: bool,
     warned_unready: bool,
@@ -275,7 +274,7 @@ impl Driver {
             LocalEvent::Gone { node, reason } => {
                 info!("{node} is gone: {reason}");
                 self.tasks.locals.remove(&node);
-                self.tasks.parted.retain(|(local, _)| *local != node);
+                self.tasks.parted.forget_local(&node);
                 let changes = self.picture.local_gone(self.clock.now(), &node, &reason);
                 self.publish(changes);
                 self.input(Input::LocalGone { node });
@@ -292,7 +291,7 @@ impl Driver {
     fn link_up(&mut self, local: &NodeName, peer: &NodeName) {
         let Some(held) = self.tasks.locals.get_mut(local) else { return };
         if held.links.insert(peer.clone()) {
-            self.tasks.parted.remove(&(local.clone(), peer.clone()));
+            self.tasks.parted.forget(&(local.clone(), peer.clone()));
             let changes = self.picture.link_up(local, peer);
             self.publish(changes);
             self.input(Input::LinkUp { local: local.clone(), peer: peer.clone() });
@@ -304,6 +303,7 @@ impl Driver {
         if held.links.remove(peer) {
             let changes = self.picture.link_down(local, peer, &format!("lost by {local}"));
             self.publish(changes);
+            self.tasks.parted.remember(local, peer);
             self.input(Input::LinkDown { local: local.clone(), peer: peer.clone() });
         }
     }
@@ -442,8 +442,8 @@ impl Driver {
         debug!("{local} drops {peer}");
         let Some(held) = self.tasks.locals.get(&local) else { return self.input(Input::Dropped { local, peer }) };
         let ours = held.ours.clone();
-        if how == DropHow::Disconnect && self.tasks.parted.len() < PARTED_MAX {
-            self.tasks.parted.insert((local.clone(), peer.clone()));
+        if how == DropHow::Disconnect {
+            self.tasks.parted.remember(&local, &peer);
         }
         self.tasks.running.spawn(async move {
             let error = dial::remove(&ours, &local, &peer, how).await.err().map(|error| error.to_string());

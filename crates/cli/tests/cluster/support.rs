@@ -40,6 +40,12 @@ pub(crate) fn sites<const N: usize>(flags: &str) -> Result<[Site; N]> {
     sites.try_into().map_err(|_| anyhow::anyhow!("as many as were asked for"))
 }
 
+/// What the agents and the nodes of these hosts logged, for a test that failed.
+pub(crate) fn logs(sites: &[Site]) -> String {
+    let of = |site: &Site| format!("--- {}\n{}\n{}", site.host.address(), site.agent.log(), site.beam.log());
+    sites.iter().map(of).collect::<Vec<_>>().join("\n")
+}
+
 /// Waits until each node sees exactly the others.
 pub(crate) fn full_mesh<'b>(within: Duration, beams: impl IntoIterator<Item = &'b Beam>) -> Result<()> {
     let beams: Vec<&Beam> = beams.into_iter().collect();

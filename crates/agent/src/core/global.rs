@@ -1,0 +1,70 @@
+//! What is asked of a node's `global`, and of its connections, over our own connection to it.
+//!
+//! Since OTP 25 the `global` of a node that loses another tells all the rest, and they drop it too
+//! (`prevent_overlapping_partitions`). `global` itself parts nodes without that, by the message
+//! `{remove_connection, Node}` to the `global_name_server` of an end (protocol version 8, OTP 25 and later): that end
+//! disconnects and tells nobody. Older nodes, and those with `connect_all` off, have no such protection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use metacluster_erl::{CallError, Node, wire::Term};
+use metacluster_types::NodeName;
+use tracing::debug;
+
+use super::dial::atom;
+
+/// The process of `global`.
+pub(super) const GLOBAL: &str = "global_name_server";
+/// The version of `global`'s protocol that knows `remove_connection`.
+const VERSION_MIN: i64 = 8;
+/// How long `global` may take. It waits for nobody while it handles its messages, but it may have many.
+pub(super) const ANSWERS: Duration = Duration::from_secs(1);
+
+/// `global` at one node removes another, and has done so when this returns, unless it does not answer.
+pub(super) async fn remove(ours: &Node, at: &NodeName, other: &NodeName) {
+    if let Err(error) = ours.send_name(at, GLOBAL, removal(other)) {
+        debug!("{at} is not told to remove {other}: {error}");
+        return;
+    }
+    // It handles one message after the other.
+    if !knows_removal(ours, at).await {
+        debug!("global of {at} has not confirmed that it removed {other}");
+    }
+}
+
+pub(super) async fn knows_removal(ours: &Node, node: &NodeName) -> bool {
+    let version = ours.call(node, GLOBAL, Term::atom("get_protocol_version"), ANSWERS).await;
+    version.ok().and_then(|version| version.as_i64()).is_some_and(|version| version >= VERSION_MIN)
+}
+
+pub(super) fn removal(other: &NodeName) -> Term {
+    Term::tuple([Term::atom("remove_connection"), atom(other.as_str())])
+}
+
+/// The connections that a node holds to visible nodes, each with what tells it from another to the same node.
+pub(super) async fn connections(ours: &Node, node: &NodeName) -> BTreeMap<NodeName, Option<u64>> {
+    let options = Term::map([(Term::atom("connection_id"), Term::atom("true"))]);
+    let answer = ours.rpc(node, "erlang", "nodes", vec![Term::atom("visible"), options], ANSWERS).await;
+    let read = |item: &Term| {
+        let [name, told] = item.as_tuple()? else { return None };
+        let name = NodeName::new(name.as_atom()?.as_str()).ok()?;
+        Some((name, told.map_get("connection_id").and_then(Term::as_u64)))
+    };
+    match answer {
+        Ok(list) => list.as_list().unwrap_or_default().iter().filter_map(read).collect(),
+        // Before OTP 25.1 connections are not told apart.
+        Err(_) => {
+            let list = names(ours.rpc(node, "erlang", "nodes", vec![], ANSWERS).await);
+            list.into_iter().map(|name| (name, None)).collect()
+        }
+    }
+}
+
+pub(super) fn names(answer: Result<Term, CallError>) -> BTreeSet<NodeName> {
+    let list = answer.ok();
+    let items = list.as_ref().and_then(Term::as_list).unwrap_or_default();
+    items.iter().filter_map(|item| NodeName::new(item.as_atom()?.as_str()).ok()).collect()
+}
