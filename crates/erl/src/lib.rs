@@ -54,6 +54,7 @@ pub use node::{
     builder::{NodeBuilder, StartError},
     error::{CallError, Class, ConnectError, DownReason, Exception, RegisterError, SendError},
     event::NodeEvent,
+    functions::{BadFunctionName, Functions, Started},
     options::NodeOptions,
     process::{Process, Received},
     reach::ReachError,

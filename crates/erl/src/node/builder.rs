@@ -7,10 +7,17 @@ use std::{
     time::Duration,
 };
 
-use metacluster_erl_wire::epmd::NodeType;
+use metacluster_erl_wire::{Term, epmd::NodeType};
 use metacluster_types::{Cookie, NameError, NodeName};
 
-use super::{Node, options::NodeOptions, reach::epmd_port, tls::Tls};
+use super::{
+    Node,
+    error::Exception,
+    functions::{BadFunctionName, Functions, Started},
+    options::NodeOptions,
+    reach::epmd_port,
+    tls::Tls,
+};
 use crate::epmd::{EpmdError, Registered, Registration, register};
 
 /// The wait before a lost registration is made anew, as OTP's.
@@ -24,6 +31,7 @@ pub struct NodeBuilder {
     cookie: Option<Cookie>,
     hidden: bool,
     tls: Option<Tls>,
+    functions: Result<Functions, BadFunctionName>,
     tick_interval: Option<Duration>,
     listen: Option<SocketAddr>,
     epmd: Option<SocketAddr>,
@@ -41,6 +49,9 @@ pub enum StartError {
         /// What is wrong with it.
         error: NameError,
     },
+    /// The name of a function is none.
+    #[error(transparent)]
+    BadFunction(#[from] BadFunctionName),
     /// No cookie was given, and there is no file with one.
     #[error("no cookie: none was given, and {} cannot be read: {error}", .file.display())]
     NoCookie {
@@ -89,6 +100,7 @@ impl Node {
             cookie: None,
             hidden: true,
             tls: None,
+            functions: Ok(Functions::default()),
             tick_interval: None,
             listen: None,
             epmd: None,
@@ -113,6 +125,16 @@ impl NodeBuilder {
     /// Speaks TLS on every connection, as `-proto_dist inet_tls`.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Lets peers start `name`, which is `module:function/arity`; see [`Functions::allow`].
+    pub fn function<F, O>(mut self, name: &str, function: F) -> Self
+    where
+        F: Fn(Started) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<Term, Box<Exception>>> + Send + 'static,
+    {
+        self.functions = self.functions.and_then(|functions| functions.allow(name, function));
         self
     }
 
@@ -148,6 +170,7 @@ impl NodeBuilder {
         let mut options = NodeOptions::new(name, cookie);
         options.hidden = self.hidden;
         options.tls = self.tls;
+        options.functions = self.functions?;
         if let Some(interval) = self.tick_interval {
             options.tick_interval = interval;
         }

@@ -140,6 +140,11 @@ impl Connection {
         self.push_entry(entry(control, payload))
     }
 
+    /// [`Self::push_control`] in the order of another process than the one that the message names.
+    pub(crate) fn push_control_in(&self, lane: Lane, control: Control) -> bool {
+        self.push_entry(Entry { lane, ..entry(control, None) })
+    }
+
     /// Queues a message that is bytes already; with `signal`, one that must not be lost.
     pub(crate) fn push_encoded(
         &self,

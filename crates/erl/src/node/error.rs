@@ -179,6 +179,14 @@ pub struct Exception {
     pub stack: Option<Term>,
 }
 
+impl Exception {
+    /// An exception without a stack, in the box in which results hold it.
+    #[must_use]
+    pub fn new(class: Class, reason: Term) -> Box<Self> {
+        Box::new(Self { class, reason, stack: None })
+    }
+}
+
 /// The class of an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -190,13 +198,21 @@ pub enum Class {
     Exit,
 }
 
-impl std::fmt::Display for Class {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
+impl Class {
+    /// The atom of Erlang.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Throw => "throw",
             Self::Error => "error",
             Self::Exit => "exit",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

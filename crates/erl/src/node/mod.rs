@@ -14,6 +14,7 @@ mod connection;
 mod dial;
 pub mod error;
 pub mod event;
+pub mod functions;
 mod identifier;
 mod mailbox;
 pub mod options;

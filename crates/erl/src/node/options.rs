@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metacluster_types::{Cookie, NodeName};
 
-use super::tls::Tls;
+use super::{functions::Functions, tls::Tls};
 
 /// The settings of a [`Node`](super::Node).
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct NodeOptions {
     pub dynamic_names: bool,
     /// Distribution over TLS, on every connection, as `-proto_dist inet_tls`. Default: plain.
     pub tls: Option<Tls>,
+    /// The functions that peers may start here. Default: none, and every request is refused with `notsup`.
+    pub functions: Functions,
     /// A tick goes out when nothing was written for so long; a peer that sent no byte in four of these is down.
     /// Default 15 s, which is OTP's `net_ticktime` of 60 s; it must be the same in the whole cluster.
     pub tick_interval: Duration,
@@ -51,6 +53,7 @@ impl NodeOptions {
             hidden: true,
             dynamic_names: false,
             tls: None,
+            functions: Functions::default(),
             tick_interval: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(7),
             creation: None,

@@ -1,6 +1,6 @@
 //! What comes over a connection, signal by signal, and what must be answered so that nobody waits in vain.
 //!
-//! The must-answers: a monitor or a link to nobody gets `noproc`, a request to spawn gets `notsup`, an unlink gets its
+//! The must-answers: a monitor or a link to nobody gets `noproc`, a request to spawn gets its reply, an unlink gets its
 //! acknowledgement, and `net_kernel`'s `is_auth` gets `yes`, which is what `net_adm:ping` asks. Follows the section
 //! "Protocol between Connected Nodes" of the guide.
 
@@ -16,6 +16,7 @@ use metacluster_erl_wire::{
 use super::{
     Inner, Node,
     connection::Connection,
+    functions,
     registry::{Delivered, LOCAL, Outcome, Signal, Target},
 };
 use crate::gen_server;
@@ -75,16 +76,7 @@ pub(crate) fn receive(
             registry.down(&reference, reason(message.payload)?);
         }
         Control::SpawnRequest(request) => {
-            // Nothing runs here that a peer could name.
-            let result = SpawnResult::Refused(Atom::from_static("notsup"));
-            let reply = Control::SpawnReply {
-                request: request.request,
-                to: request.from,
-                flags: 0,
-                result,
-                trace: request.trace,
-            };
-            connection.push_control(reply, None);
+            functions::requested(inner, connection, *request, message.payload, limits)?;
         }
         Control::SpawnReply { request, to, flags, result, trace: _ } => {
             spawned(inner, connection, request, to, flags, result);
