@@ -24,10 +24,10 @@ use crate::{
 const RELEASES: [(&str, Option<&str>); 3] = [("25", None), ("27", Some("trixie")), ("29", Some("forky"))];
 /// A script of debootstrap that fits every current suite, for a machine whose debootstrap does not know the name yet.
 const SCRIPT: &str = "/usr/share/debootstrap/scripts/sid";
-const PACKAGES: &str = "erlang-base,erlang-crypto,erlang-dev,erlang-runtime-tools,erlang-ssl";
+const PACKAGES: &str = "elixir,erlang-base,erlang-crypto,erlang-dev,erlang-runtime-tools,erlang-ssl";
 /// What the tests start by name.
-const PROGRAMS: [&str; 6] = ["epmd", "erl", "erl_call", "erlc", "escript", "run_erl"];
-/// The file that says that a folder is complete.
+const PROGRAMS: [&str; 8] = ["elixir", "epmd", "erl", "erl_call", "erlc", "escript", "iex", "run_erl"];
+/// The file that says what a folder holds, once it is complete.
 const MARK: &str = "complete";
 
 /// The tests that talk to a real node. Those of epmd that put ours into the folders of the machine's own release are left
@@ -72,9 +72,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if found != release {
         bail!("`erl` is of OTP {found:?}, not {release}");
     }
+    // The programs of the tests alone get the path: were it that of cargo, all that is built would be built again.
+    let runner = format!("target.'cfg(all())'.runner = ['env', {}]", toml_text(&format!("PATH={path}"))?);
     let mut outcome = Ok(());
     for tests in TESTS {
-        let ran = must(cargo(tests).env("PATH", &path).env("CI", "true"));
+        let ran = must(cargo(&["--config", &runner]).args(tests).env("CI", "true"));
         outcome = outcome.and(ran);
     }
     outcome
@@ -86,7 +88,8 @@ const TELL: &str = "io:format(\"~s\", [erlang:system_info(otp_release)]), halt()
 fn provide(suite: &str, folder: &Path) -> Result<()> {
     setup::provide(&[Tool::Debootstrap])?;
     let (system, programs) = (folder.join("system"), folder.join("bin"));
-    if !folder.join(MARK).exists() {
+    let holds = format!("{suite} {PACKAGES}");
+    if fs::read_to_string(folder.join(MARK)).ok().as_deref() != Some(&holds) {
         if system.exists() {
             fs::remove_dir_all(&system)?;
         }
@@ -98,7 +101,7 @@ fn provide(suite: &str, folder: &Path) -> Result<()> {
                 .arg(&system)
                 .args([&mirror()?, SCRIPT]),
         )?;
-        fs::write(folder.join(MARK), suite)?;
+        fs::write(folder.join(MARK), holds)?;
     }
     // Names mean there what they mean here.
     for file in ["etc/hosts", "etc/resolv.conf"] {
@@ -146,6 +149,14 @@ fn within(system: &Path, folder: &Path) -> PathBuf {
 fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().context("a folder whose name is not UTF-8")?;
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// A text as a literal of TOML.
+fn toml_text(text: &str) -> Result<String> {
+    if text.contains(['\'', '\n']) {
+        bail!("a path with a quotation mark or a line break: {text:?}");
+    }
+    Ok(format!("'{text}'"))
 }
 
 fn script(path: &Path, text: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -48,7 +48,9 @@ fn listed(port: u16, node: &str) {
 
 /// Whether the process that listens is our program.
 fn is_ours(port: u16) -> bool {
-    let own = fs::canonicalize(env!("CARGO_BIN_EXE_metacluster")).expect("a program");
+    // By its number: a program that runs in a mount namespace has another path there.
+    let file = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let own = file(Path::new(env!("CARGO_BIN_EXE_metacluster"))).expect("a program");
     let wanted = format!(":{port:04X} ");
     let sockets = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
     let inodes: Vec<String> = sockets
@@ -57,7 +59,7 @@ fn is_ours(port: u16) -> bool {
         .filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().nth(9)?)))
         .collect();
     let processes = fs::read_dir("/proc").expect("processes").flatten();
-    processes.filter(|entry| fs::read_link(entry.path().join("exe")).is_ok_and(|program| program == own)).any(|entry| {
+    processes.filter(|entry| file(&entry.path().join("exe")) == Some(own)).any(|entry| {
         let descriptors = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
         descriptors
             .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
