@@ -9,30 +9,76 @@ use std::{
 use metacluster_testbed::{Network, Tool, eventually, require};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::servers::{Epmd, PATIENCE, Whose, alive2, drain, request};
+use crate::servers::{Epmd, PATIENCE, Whose, alive2, drain, free_port, request};
 
 /// Descriptors that the test itself and the server need besides.
 const SPARE: u64 = 200;
 
+/// Nodes of one host: the goal. Each is a descriptor of the server and one of the test.
+const NODES: u64 = 50_000;
+
+/// Nodes to one of the server's addresses: one has too few ports of clients for all.
+const NODES_AT_ONE_ADDRESS: usize = 20_000;
+
 #[test]
-fn far_more_nodes_register_than_with_stock_epmd() {
+fn fifty_thousand_nodes_register_or_as_many_as_there_are_descriptors() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("allowed");
-    // The table itself is tested with fifty thousand; here the descriptors of the machine are the bound.
-    let count = usize::try_from(hard.saturating_sub(SPARE).min(5_000)).expect("small");
+    let count = usize::try_from(hard.saturating_sub(SPARE).min(NODES)).expect("small");
     assert!(count > 1_024, "the hard limit of descriptors is too low to tell: {hard}");
     let epmd = Epmd::start(Whose::Ours, &[]);
-    let nodes: Vec<_> = (0..count).map(|n| epmd.register(&format!("node-{n}")).0).collect();
+    let nodes: Vec<_> = (0..count)
+        .map(|n| {
+            let at = Ipv4Addr::new(127, 0, 0, 1 + u8::try_from(n / NODES_AT_ONE_ADDRESS).expect("three addresses"));
+            let name = format!("node-{n}");
+            let mut stream = TcpStream::connect((at, epmd.port)).expect("it listens");
+            stream.write_all(&alive2(name.as_bytes(), b"")).expect("written");
+            let mut reply = [0; 6];
+            stream.read_exact(&mut reply).expect("a reply");
+            assert_eq!(reply[..2], *b"v\0", "{name} is registered");
+            stream
+        })
+        .collect();
     let names = epmd.names();
     assert_eq!(names.lines().count(), count);
     assert!(names.starts_with(&format!("name node-{} at port 4000\n", count - 1)), "the newest first");
     assert_eq!(epmd.exchange(&request(b"znode-7"))[..2], [b'w', 0]);
     drop(nodes);
-    eventually(PATIENCE, "nobody is registered", || match epmd.names() {
-        names if names.is_empty() => Ok(()),
-        names => Err(format!("{} names", names.lines().count())),
-    })
-    .expect("nobody");
+    epmd.lists("");
+}
+
+#[test]
+fn the_limit_of_descriptors_is_named_once_when_it_is_what_bounds_the_nodes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let port = free_port();
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -n 300 && exec \"$0\" epmd -port \"$1\" 2> \"$2\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_metacluster"), &port.to_string()]).arg(&log);
+    let child = metacluster_testbed::Child::spawn(&mut command, "epmd").expect("it starts");
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+    eventually(PATIENCE, "epmd listens", || connect().map(drop).map_err(|error| error.to_string()))
+        .expect("it listens");
+    let register = |n: u32| {
+        let mut stream = connect().expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        // One that is turned away is closed before it has said anything, or while it does.
+        stream.write_all(&alive2(format!("node-{n}").as_bytes(), b"")).ok()?;
+        stream.read_exact(&mut [0; 6]).ok()?;
+        Some(stream)
+    };
+    let mut nodes: Vec<_> = (0..400).map_while(register).collect();
+    assert!((200..300).contains(&nodes.len()), "{} nodes", nodes.len());
+    for n in 400..410 {
+        assert!(register(n).is_none(), "there is no room");
+    }
+    let text = std::fs::read_to_string(&log).expect("a log");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("no room for more connections") && text.contains("the limit of descriptors"), "{text}");
+    // One that goes makes room.
+    nodes.pop();
+    eventually(PATIENCE, "there is room", || register(500).map(drop).ok_or_else(|| "none".to_owned())).expect("room");
+    drop(child);
 }
 
 #[test]
@@ -89,11 +135,7 @@ fn a_busy_server_is_played() {
     let mut node = epmd.connect();
     node.write_all(&alive2(b"shop", b"")).expect("written");
     drop(node);
-    eventually(PATIENCE, "nobody is registered", || match epmd.names() {
-        names if names.is_empty() => Ok(()),
-        names => Err(names),
-    })
-    .expect("nobody");
+    epmd.lists("");
 }
 
 #[test]

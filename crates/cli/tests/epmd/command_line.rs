@@ -64,7 +64,7 @@ fn questions_are_printed_as_stock_epmd_prints_them() {
             let (shop, _) = epmd.register("shop");
             let (gone, _) = epmd.register("gone");
             drop(gone);
-            epmd.settle();
+            epmd.lists("name shop at port 4000\n");
             for question in QUESTIONS {
                 same(epmd.port, question);
             }

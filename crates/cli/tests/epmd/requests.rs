@@ -302,7 +302,7 @@ fn creations_of_old_nodes_are_those_of_new_ones_in_three() {
             assert!(last.is_none_or(|last: u8| reply[3] == last % 3 + 1), "{whose:?}: {last:?}, then {reply:?}");
             last = Some(reply[3]);
             drop(stream);
-            epmd.settle();
+            epmd.lists("");
         }
         let (_shop, creation) = epmd.register("old");
         assert_eq!((creation % 3 + 1) as u8, last.expect("a creation") % 3 + 1, "{whose:?}");
@@ -321,7 +321,7 @@ fn a_thousand_names_are_remembered_and_five_while_debugging() {
             for some in names.chunks(20) {
                 drop(some.iter().map(|name| epmd.register(name)).collect::<Vec<_>>());
                 // Only what is gone is remembered.
-                epmd.settle();
+                epmd.lists("");
             }
             let dump = String::from_utf8(epmd.exchange(&request(b"d"))[4..].to_vec()).expect("text");
             assert!(dump.split('\0').all(|line| line.is_empty() || line.starts_with("old/unused name <n")), "{dump}");

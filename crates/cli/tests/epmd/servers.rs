@@ -3,9 +3,18 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::unix::process::CommandExt,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            net::{SocketAddr as UnixAddr, UnixListener},
+            process::CommandExt,
+        },
+    },
     process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,17 +51,23 @@ impl Whose {
     }
 }
 
-/// A port that nothing uses and no other test is given. It is below those that the kernel gives to clients, which are
-/// in use for moments at any time.
+/// A port that nothing uses and no other test is given, be it of another program that runs at the same time: a look at a
+/// port listens on it for a moment, and whoever connects then would take that for the epmd. It is below those that the
+/// kernel gives to clients, which are in use for moments at any time.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 20_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    /// What other programs see of the ports that this one was given, for as long as it runs.
+    static GIVEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     for _ in 0..COUNT {
         // Test programs that run at the same time begin at different places.
         let place = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
         let port = (FIRST + place % COUNT) as u16;
+        let name = UnixAddr::from_abstract_name(format!("metacluster-test-port-{port}")).expect("a short name");
+        let Ok(given) = UnixListener::bind_addr(&name) else { continue };
         if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            GIVEN.lock().expect("no panic under the lock").push(given);
             return port;
         }
     }
@@ -116,8 +131,17 @@ impl Epmd {
         String::from_utf8(self.exchange(&request(b"n"))[4..].to_vec()).expect("text")
     }
 
+    /// Waits until it lists this and nothing else.
+    pub(crate) fn lists(&self, names: &str) {
+        eventually(PATIENCE, &format!("it lists {names:?}"), || match self.names() {
+            listed if listed == names => Ok(()),
+            listed => Err(listed),
+        })
+        .expect("listed");
+    }
+
     /// Returns when all that was sent to it before has been acted on: it takes requests in turn, and no turn of either
-    /// program has as many as this.
+    /// program has as many as this. For what leaves no trace; the end of a registration does, see [`Epmd::lists`].
     pub(crate) fn settle(&self) {
         for _ in 0..50 {
             self.exchange(&request(b"n"));

@@ -137,6 +137,9 @@ impl Acceptor {
             }
             None => {
                 tracing::debug!(target: "epmd", %peer, allowed, "failed opening connection");
+                if local {
+                    self.shared.say_full();
+                }
                 turn_away(&stream);
                 Greeted::Done
             }

@@ -12,7 +12,10 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -134,13 +137,25 @@ impl Server {
             return Err(BindError::NoAddress);
         }
         let descriptors = descriptors_max().saturating_sub(DESCRIPTORS_SPARED).max(1);
-        let gate = Gate::new(options.connections_max.min(descriptors), options.connections_per_source_max);
+        let most = options.connections_max.min(descriptors);
+        let bound = if descriptors < options.connections_max {
+            tracing::info!(
+                target: "epmd",
+                "at most {most} nodes can register: the limit of descriptors bounds them (ulimit -n, LimitNOFILE=)"
+            );
+            "the limit of descriptors (ulimit -n, LimitNOFILE=)"
+        } else {
+            "`connections_max`"
+        };
+        let gate = Gate::new(most, options.connections_per_source_max);
         let shared = Arc::new(Shared {
             table: Mutex::new(Table::new(options.remembered_max)),
             names: watch::Sender::new(Names::default()),
             closing: watch::Sender::new(false),
             listening: watch::Sender::new(sockets.len()),
             killed: watch::Sender::new(false),
+            bound,
+            full: AtomicBool::new(false),
             options,
         });
         let mut tasks = JoinSet::new();
@@ -201,6 +216,10 @@ pub(super) struct Shared {
     /// How many acceptors have not.
     pub(super) listening: watch::Sender<usize>,
     killed: watch::Sender<bool>,
+    /// What bounds the connections.
+    bound: &'static str,
+    /// Whether a connection of this host was turned away.
+    full: AtomicBool,
 }
 
 impl Shared {
@@ -244,6 +263,15 @@ impl Shared {
     /// Tells subscribers. Under the lock of the table, so that they see the changes in their order.
     fn publish(&self, table: &Table) {
         self.names.send_replace(table.names().clone());
+    }
+
+    /// Says, once, that a connection of this host found no room.
+    pub(super) fn say_full(&self) {
+        if !self.full.swap(true, Ordering::Relaxed) {
+            let registered = self.table().names().len();
+            let bound = self.bound;
+            tracing::warn!(target: "epmd", "no room for more connections, with {registered} nodes registered: {bound}");
+        }
     }
 
     pub(super) fn may_be_killed(&self) -> bool {
