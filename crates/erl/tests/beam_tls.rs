@@ -242,3 +242,76 @@ async fn bytes_cross_tls_in_order_under_load() {
         assert_eq!(parts[1], Term::binary(vec![n as u8; 30_000]));
     }
 }
+
+/// Puts a file in the place of another, as who renews certificates does.
+fn put(from: &std::path::Path, to: &std::path::Path) {
+    let beside = to.with_extension("new");
+    std::fs::copy(from, &beside).expect("copied");
+    std::fs::rename(beside, to).expect("renamed");
+}
+
+#[tokio::test]
+async fn new_certificates_are_taken_from_their_files_and_bad_ones_are_not() {
+    let authority = Authority::new();
+    let (good, old) = (authority.files("localhost"), authority.sign("old", &["localhost"], (2020, 2021)));
+    let used = authority.sign("used", &["localhost"], (2020, 2099));
+    let (to, address) = node_with(used.node("to@localhost")).await;
+    let from = Node::start(good.node("from@localhost"));
+    let dial = async || {
+        let dialled = from.connect(address, Expect::Exactly(name("to@localhost"))).await.map(drop).map_err(tls_error);
+        // The next one shakes hands anew.
+        from.disconnect(to.name());
+        while !to.peers().is_empty() || !from.peers().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        dialled
+    };
+    assert_eq!(dial().await, Ok(()));
+    // The certificate before its key: the pair of before holds until both are there.
+    put(&old.certificate, &used.certificate);
+    assert_eq!(dial().await, Ok(()));
+    put(&old.key, &used.key);
+    assert_eq!(dial().await, Err(TlsError::Expired));
+    // A file that is none, and one that is gone.
+    std::fs::write(&used.key, "no key").expect("written");
+    assert_eq!(dial().await, Err(TlsError::Expired));
+    std::fs::remove_file(&used.certificate).expect("removed");
+    assert_eq!(dial().await, Err(TlsError::Expired));
+    put(&good.certificate, &used.certificate);
+    put(&good.key, &used.key);
+    assert_eq!(dial().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_node_in_tls_over_ipv6_is_a_node_like_any_other() {
+    if !has_tls() {
+        return;
+    }
+    let (epmd, authority) = (epmd().await, Authority::new());
+    let files = authority.sign("six", &["::1"], (2020, 2099));
+    let mut arguments = files.beam("six", "tlsv1.3");
+    arguments[1] = "inet6_tls".to_owned();
+    let mut beam = beam(&epmd, "six@::1", &arguments).await;
+    // It listens there alone.
+    beam.address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+    let node = Node::start(files.node("ours@::1"));
+    let address = node.listen((std::net::Ipv6Addr::LOCALHOST, 0).into()).await.expect("a free port");
+    let registration = Registration::new("ours", address.port(), NodeType::Hidden);
+    let _registered = register(epmd.addresses()[1], registration).await.expect("the name is free");
+    let peer = node.connect(beam.address, exactly(&beam)).await.expect("a connection");
+    assert!(peer.address.is_ipv6() && !peer.accepted);
+    beam.booted(&node).await;
+    assert_eq!(beam.eval(&node, "net_adm:ping('ours@::1').").await, atom("pong"));
+
+    // It dials us.
+    let control = Node::start(files.node("control@::1"));
+    beam.join(&control).await;
+    node.disconnect(&beam.name);
+    let gone = "fun Gone() -> case lists:member('ours@::1', nodes(hidden)) of true -> Gone(); _ -> ok end end().";
+    assert_eq!(beam.eval(&control, gone).await, atom("ok"));
+    assert_eq!(beam.eval(&control, "net_adm:ping('ours@::1').").await, atom("pong"));
+    assert!(node.peers()[0].accepted && node.peers()[0].address.is_ipv6());
+    let bytes = Term::binary(vec![7; LARGE_BYTES]);
+    let echo = node.rpc(&beam.name, "erlang", "hd", vec![Term::list([bytes.clone()])], PATIENCE).await;
+    assert!(echo.expect("a result") == bytes, "it came back as it went");
+}

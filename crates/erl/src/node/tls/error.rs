@@ -1,6 +1,9 @@
 //! What can go wrong with TLS, sorted by who can mend it. Each error is one line.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use metacluster_erl_wire::handshake::HandshakeError;
 use metacluster_types::NodeName;
@@ -152,4 +155,15 @@ pub enum TlsSetupError {
         /// Why.
         error: String,
     },
+}
+
+impl TlsSetupError {
+    /// The file to look at.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Unreadable { file, .. } | Self::Missing { file, .. } | Self::BadAuthority { file, .. } => file,
+            Self::BadKey { key, .. } => key,
+        }
+    }
 }

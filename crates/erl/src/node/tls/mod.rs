@@ -12,8 +12,10 @@ mod verify;
 
 use std::{
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use metacluster_erl_wire::handshake::Expect;
@@ -80,19 +82,108 @@ impl TlsOptions {
 }
 
 /// TLS, ready for use. Cheap to clone.
+///
+/// The files are looked at before each handshake: those that have changed are read again, so a certificate is renewed by
+/// putting the new one in its place. Files that are no good (or half written) change nothing but a line in the log.
+/// Connections that are up keep what they have.
 #[derive(Clone)]
 pub struct Tls {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: TlsOptions,
+    loaded: Mutex<Loaded>,
+}
+
+/// What the files gave, and how they looked then.
+struct Loaded {
+    seen: Seen,
+    ends: Ends,
+}
+
+/// Both ends of a connection.
+#[derive(Clone)]
+struct Ends {
     client: TlsConnector,
     server: TlsAcceptor,
-    names: NameCheck,
 }
 
 impl Tls {
-    /// Reads the files. To take new ones, start a new node: connections that are up keep what they have.
+    /// Reads the files.
     ///
     /// # Errors
     /// When a file cannot be read or used; the error names it.
     pub fn load(options: &TlsOptions) -> Result<Self, TlsSetupError> {
+        let loaded = Loaded { seen: Seen::of(options), ends: Ends::load(options)? };
+        Ok(Self { shared: Arc::new(Shared { options: options.clone(), loaded: Mutex::new(loaded) }) })
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn options(&self) -> &TlsOptions {
+        &self.shared.options
+    }
+
+    /// What the files give now, or gave last.
+    fn ends(&self) -> Ends {
+        let Shared { options, loaded } = &*self.shared;
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before they are read: what changes meanwhile is seen the next time.
+        let seen = Seen::of(options);
+        if loaded.seen != seen {
+            loaded.seen = seen;
+            match Ends::load(options) {
+                Ok(ends) => {
+                    loaded.ends = ends;
+                    tracing::info!(certificate = %options.certificate.display(), "the files of TLS were read again");
+                }
+                Err(error) => tracing::warn!("the files of TLS have changed, and those of before hold: {error}"),
+            }
+        }
+        loaded.ends.clone()
+    }
+
+    /// Shakes hands with who was dialled.
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        expect: &Expect,
+    ) -> Result<TlsStream<TcpStream>, TlsError> {
+        let stream = self.ends().client.connect(server_name(address, expect), stream).await;
+        let stream = TlsStream::from(stream.map_err(|error| TlsError::from_io(&error))?);
+        if let Expect::Exactly(node) = expect {
+            // Before the peer gets a proof of the cookie.
+            self.check_dialled(&stream, node)?;
+        }
+        Ok(stream)
+    }
+
+    /// Shakes hands with who has dialled.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+        self.ends().server.accept(stream).await.map(TlsStream::from).map_err(|error| TlsError::from_io(&error))
+    }
+
+    /// Whether a node that was dialled may show the certificate that it did.
+    pub(crate) fn check_dialled(&self, stream: &TlsStream<TcpStream>, node: &NodeName) -> Result<(), TlsError> {
+        match self.shared.options.names {
+            NameCheck::Never => Ok(()),
+            NameCheck::Dialled | NameCheck::Always => check_name(stream, node),
+        }
+    }
+
+    /// Whether a node that has dialled may show the certificate that it did.
+    pub(crate) fn check_accepted(&self, stream: &TlsStream<TcpStream>, node: &NodeName) -> Result<(), TlsError> {
+        match self.shared.options.names {
+            NameCheck::Never | NameCheck::Dialled => Ok(()),
+            NameCheck::Always => check_name(stream, node),
+        }
+    }
+}
+
+impl Ends {
+    fn load(options: &TlsOptions) -> Result<Self, TlsSetupError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certificates = read_certificates(&options.certificate)?;
         let key = read_key(&options.key)?;
@@ -120,54 +211,27 @@ impl Tls {
             .with_client_auth_cert(certificates, key)
             .map_err(bad_key)?;
         client.resumption = Resumption::disabled();
-        Ok(Self {
-            client: TlsConnector::from(Arc::new(client)),
-            server: TlsAcceptor::from(Arc::new(server)),
-            names: options.names,
-        })
-    }
-
-    /// Shakes hands with who was dialled.
-    pub(crate) async fn connect(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        expect: &Expect,
-    ) -> Result<TlsStream<TcpStream>, TlsError> {
-        let stream = self.client.connect(server_name(address, expect), stream).await;
-        let stream = TlsStream::from(stream.map_err(|error| TlsError::from_io(&error))?);
-        if let Expect::Exactly(node) = expect {
-            // Before the peer gets a proof of the cookie.
-            self.check_dialled(&stream, node)?;
-        }
-        Ok(stream)
-    }
-
-    /// Shakes hands with who has dialled.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
-        self.server.accept(stream).await.map(TlsStream::from).map_err(|error| TlsError::from_io(&error))
-    }
-
-    /// Whether a node that was dialled may show the certificate that it did.
-    pub(crate) fn check_dialled(&self, stream: &TlsStream<TcpStream>, node: &NodeName) -> Result<(), TlsError> {
-        match self.names {
-            NameCheck::Never => Ok(()),
-            NameCheck::Dialled | NameCheck::Always => check_name(stream, node),
-        }
-    }
-
-    /// Whether a node that has dialled may show the certificate that it did.
-    pub(crate) fn check_accepted(&self, stream: &TlsStream<TcpStream>, node: &NodeName) -> Result<(), TlsError> {
-        match self.names {
-            NameCheck::Never | NameCheck::Dialled => Ok(()),
-            NameCheck::Always => check_name(stream, node),
-        }
+        Ok(Self { client: TlsConnector::from(Arc::new(client)), server: TlsAcceptor::from(Arc::new(server)) })
     }
 }
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Tls").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+/// How the files look from outside: what tells that one was changed, or another one put in its place.
+#[derive(PartialEq, Eq)]
+struct Seen([Option<(SystemTime, u64, u64)>; 3]);
+
+impl Seen {
+    fn of(options: &TlsOptions) -> Self {
+        let look = |file: &Path| {
+            let file = std::fs::metadata(file).ok()?;
+            Some((file.modified().ok()?, file.len(), file.ino()))
+        };
+        Self([&options.certificate, &options.key, &options.authorities].map(|file| look(file)))
     }
 }
 
