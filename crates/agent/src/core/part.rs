@@ -8,7 +8,10 @@
 
 use std::time::Duration;
 
-use metacluster_erl::{CallError, Node, wire::Term};
+use metacluster_erl::{
+    CallError, Node,
+    wire::{Atom, ExportFun, Term},
+};
 use metacluster_types::NodeName;
 use tokio::time::sleep;
 use tracing::debug;
@@ -28,14 +31,18 @@ const GOES_EVERY: Duration = Duration::from_millis(20);
 pub(crate) async fn part(ours: &Node, local: &NodeName, peer: &NodeName) -> Result<(), CallError> {
     if global::knows_removal(ours, local).await {
         let Some(held) = global::connections(ours, local).await.remove(peer) else { return Ok(()) };
-        let to = Term::tuple([Term::atom(GLOBAL), atom(peer.as_str())]);
-        let options = Term::list([Term::atom("noconnect"), Term::atom("nosuspend")]);
-        let message = vec![to, global::removal(local), options];
-        // A connection that takes no more bytes is closed without a word.
-        if let Err(error) = ours.rpc(local, "erlang", "send", message, global::ANSWERS).await {
-            debug!("{peer} is not told that {local} parts: {error}");
+        // One process sends both, the one right after the other: the peer may close as soon as it has the first, and
+        // what comes of that must find the second in the queue of `global` already. A connection that takes no more
+        // bytes is closed without a word.
+        let send = ExportFun { module: Atom::from_static("erlang"), function: Atom::from_static("send"), arity: 3 };
+        let to = [Term::tuple([Term::atom(GLOBAL), atom(peer.as_str())]), Term::atom(GLOBAL)];
+        let messages = [global::removal(local), global::removal(peer)];
+        let options = [Term::list([Term::atom("noconnect"), Term::atom("nosuspend")]), Term::list([])];
+        let lists = [Term::list(to), Term::list(messages), Term::list(options)];
+        let arguments = [Term::ExportFun(send)].into_iter().chain(lists).collect();
+        if let Err(error) = ours.rpc(local, "lists", "zipwith3", arguments, global::ANSWERS).await {
+            debug!("{local} and {peer} are not told to part: {error}");
         }
-        global::remove(ours, local, peer).await;
         // `global` disconnects, unless it never knew the peer. A connection that came since then is left alone.
         for _ in 0..GOES_TRIES {
             if global::connections(ours, local).await.get(peer) != Some(&held) {

@@ -154,10 +154,10 @@ fn a_cable_that_flaps_costs_no_link_between_two_healthy_hosts_and_each_flap_ends
     Ok(())
 }
 
-/// The lengths of the flaps: ten, or as many as `METACLUSTER_FLAPS` says, spread evenly over half a second to four.
+/// The lengths of the flaps: ten, or as many as `FLAPS` says, spread evenly over half a second to four.
 /// Shorter and longer than it takes to hold a host failed, and just as long: then the host is back as it is dropped.
 fn flaps() -> Vec<Duration> {
-    let count = std::env::var("METACLUSTER_FLAPS").ok().and_then(|count| count.parse().ok()).unwrap_or(10_u32);
+    let count = std::env::var("FLAPS").ok().and_then(|count| count.parse().ok()).unwrap_or(10_u32);
     let step = Duration::from_millis(3_500) / count.max(2).saturating_sub(1);
     // Long and short ones take turns, so that a long one meets what a short one left.
     (0..count).map(|at| Duration::from_millis(500) + step * ((at * 7) % count.max(1))).collect()
