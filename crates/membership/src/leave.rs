@@ -7,7 +7,7 @@ use metacluster_types::{AgentId, Instant};
 use crate::{
     Membership, Notice, Output,
     codec::message::Message,
-    record::{Claim, ClaimKind, EPOCH_MAX, Ending, Epoch, Incarnation, Stamp},
+    record::{Claim, ClaimKind, EPOCH_MAX, Ending, Epoch, Incarnation, Stamp, Version},
     state::Life,
     timers::Timer,
 };
@@ -108,7 +108,7 @@ impl Membership {
             return;
         }
         let epoch = Epoch(beyond.0.max(self.stamp.epoch.0) + 1);
-        self.stamp = Stamp { epoch, incarnation: Incarnation(0) };
+        (self.stamp, self.version) = (Stamp { epoch, incarnation: Incarnation(0) }, Version(0));
         self.push(Output::Notice(Notice::EpochRaised(epoch)));
         self.announce(now, true);
     }

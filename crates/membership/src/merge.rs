@@ -11,13 +11,15 @@ use metacluster_types::{AgentId, Instant};
 use crate::{
     Membership, Notice, Output,
     codec::message::{Message, WANTS_MAX},
-    record::{Claim, ClaimKind, Ending, Incarnation, LeaveProof, Stamp},
+    record::{Claim, ClaimKind, Ending, Incarnation, LeaveProof, Stamp, Version},
     state::{Life, Member, Told},
     timers::Timer,
 };
 
 /// One claim may raise an incarnation by so much; more is a lie.
 const INCARNATION_JUMP_MAX: u32 = 1 << 12;
+/// One claim may raise a version by so much; more is a lie, and would soon leave its subject none to go beyond.
+const VERSION_JUMP_MAX: u32 = 1 << 16;
 /// A boot that is contradicted so often within this time is not ours alone.
 const CONTRADICTED_MAX: usize = 8;
 const CONTRADICTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
@@ -101,7 +103,8 @@ impl Membership {
             return Applied::Nothing;
         }
         let jump = claim.stamp.incarnation.0.saturating_sub(member.stamp.incarnation.0);
-        if jump > INCARNATION_JUMP_MAX {
+        let leap = claim.version.0.saturating_sub(member.version.0);
+        if jump > INCARNATION_JUMP_MAX || leap > VERSION_JUMP_MAX {
             self.counters.lies += 1;
             return Applied::Nothing;
         }
@@ -317,15 +320,14 @@ impl Membership {
         if claim.stamp.epoch < self.stamp.epoch {
             return;
         }
+        let untrue = claim.described.as_ref().is_some_and(|described| *described != self.described);
         match &claim.kind {
             ClaimKind::Alive => {
-                let other = claim.version != self.version
-                    || claim.described.as_ref().is_some_and(|described| *described != self.described);
+                let other = claim.version != self.version || untrue;
                 let ahead = claim.stamp > self.stamp;
                 if ahead || (claim.stamp == self.stamp && other) {
                     self.counters.lies += 1;
-                    self.version = self.version.max(claim.version);
-                    if self.is_doubled(now) {
+                    if self.is_doubled(now) || !self.describe_beyond(claim.version) {
                         return self.raise_epoch(now, self.stamp.epoch);
                     }
                     self.raise_incarnation(now, claim.stamp.incarnation);
@@ -337,8 +339,11 @@ impl Membership {
                     self.counters.refuted += 1;
                     self.health.worse();
                     // Who believes in a description that is not ours must be told the right one.
-                    let other = claim.version != self.version;
-                    self.version = self.version.max(claim.version);
+                    let other = claim.version != self.version || untrue;
+                    let ahead = claim.version > self.version || (claim.version == self.version && untrue);
+                    if ahead && !self.describe_beyond(claim.version) {
+                        return self.raise_epoch(now, self.stamp.epoch);
+                    }
                     self.raise_incarnation(now, claim.stamp.incarnation);
                     self.announce(now, other);
                 }
@@ -346,6 +351,18 @@ impl Membership {
             ClaimKind::Left(Ending::Provider(_)) => self.on_ended(now),
             ClaimKind::Left(Ending::Leave(_)) => self.counters.lies += 1,
         }
+    }
+
+    /// Somebody holds a description that is not ours. What is told from here on bears a version that no such description
+    /// has: at the same one, who hears of the new incarnation alone would take it and keep what is wrong. Says whether
+    /// there is such a version that others believe.
+    fn describe_beyond(&mut self, version: Version) -> bool {
+        let next = self.version.max(version).0.saturating_add(1);
+        let believed = next - self.version.0 <= VERSION_JUMP_MAX && next < u32::MAX;
+        if believed {
+            self.version = Version(next);
+        }
+        believed
     }
 
     /// Whether this boot was contradicted so often that another process is at work under its id and its very epoch, as

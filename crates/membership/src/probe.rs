@@ -153,10 +153,11 @@ impl Membership {
             return;
         }
         let mut first = self.ill(sender);
-        let elsewhere = self.members.of(sender).is_some_and(|member| member.described.address.ip() != from.ip());
-        if elsewhere && self.rng.random_range(0..4) == 0 {
-            // Either it is behind a translator, or somebody told a wrong address of it: it shall see what is told.
-            first.extend(self.known(sender));
+        let elsewhere = self.members.of(sender).is_some_and(|member| member.described.address != from);
+        if elsewhere && (!first.is_empty() || self.rng.random_range(0..4) == 0) {
+            // Either it is behind a translator, or somebody told a wrong address of it: it shall see what is told. What
+            // is held against it comes with that and not before it, or its answer would outrun the rest.
+            first = self.known(sender).into_iter().collect();
         }
         if about_us {
             first.push(self.own_claim(false));

@@ -104,3 +104,30 @@ fn round_trips_are_estimated() {
     let estimate = cluster.agents[0].machine.round_trip(id(1)).expect("it was probed");
     assert!(estimate > Duration::from_millis(1) && estimate < Duration::from_millis(4), "{estimate:?}");
 }
+
+#[test]
+fn a_wrong_address_that_somebody_told_is_put_right() {
+    for port in [45893, 7] {
+        let mut cluster = Cluster::formed(6);
+        let elsewhere = SocketAddr::from(([10, 0, 0, 200], port));
+        let lie = crate::craft::Lie::Alive(elsewhere);
+        let told = crate::craft::gossip("main", (id(5), Epoch(1)), id(2), crate::craft::stamp(1, 1), lie);
+        // Its subject hears nothing of it, and of what others make of it.
+        let cut = [0, 1, 3, 4, 5].map(|other| (other, 2));
+        cluster.cuts.extend(cut);
+        for number in [0, 1, 3, 4] {
+            cluster.input(number, Input::Packet { from: at(5), bytes: told.clone() });
+        }
+        cluster
+            .until(Duration::from_secs(3), |c| [0, 1, 3, 4].map(|o| c.standing(o, 2)) == [Some(Standing::Suspect); 4]);
+        cluster.cuts.clear();
+        let right = |c: &Cluster| {
+            [0, 1, 3, 4, 5].into_iter().all(|observer| {
+                let held = c.agents[observer].machine.member(id(2));
+                held.is_some_and(|held| (held.description.address, held.standing) == (at(2), Standing::Alive))
+            })
+        };
+        let took = cluster.until(Duration::from_secs(20), right);
+        assert!(took < Duration::from_secs(2), "port {port}: {took:?}");
+    }
+}
