@@ -51,6 +51,7 @@ impl Membership {
             self.restart_suspicion(now, id);
         }
         self.syncing.hurry(now);
+        self.user.stood_still(now, late);
         if late > self.settings.suspicion_min {
             self.outputs.push_back(Output::Notice(Notice::Paused(late)));
         }

@@ -103,6 +103,11 @@ impl Inboxes {
         self.table.retain(|&id, inbox| keep(id, inbox));
     }
 
+    /// Takes so much time for not gone by.
+    pub(super) fn put_off(&mut self, now: Instant, time: Duration) {
+        self.table.values_mut().for_each(|inbox| inbox.touched = (inbox.touched + time).min(now));
+    }
+
     /// Senders that sent something within `lately`.
     pub(super) fn recent(&self, now: Instant, lately: Duration) -> impl Iterator<Item = (AgentId, &Inbox)> {
         self.iter().filter(move |(_, inbox)| now.since(inbox.touched) < lately)

@@ -186,6 +186,12 @@ impl User {
         !self.rumours.is_empty()
     }
 
+    /// This process stood still, or its clock jumped: for that while nobody could have told it anything, so nobody's
+    /// silence counts. Else a sender that it does not see just now would be new to it afterwards, and its old events too.
+    pub(crate) fn stood_still(&mut self, now: Instant, late: Duration) {
+        self.inboxes.put_off(now, late);
+    }
+
     pub(crate) fn sizes(&self) -> UserSizes {
         UserSizes {
             events: self.kept.len(),
