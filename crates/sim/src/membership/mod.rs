@@ -103,10 +103,7 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Failure> {
         let violation = Violation::NotConverged { wrong, after, bound, observer, member, held };
         return Err(fail(world.queue.now(), None, violation));
     }
-    // After the faults of a random world not everyone answers (seed 1795338250455060): open, as said in its scenario.
-    if scenario.name != "random" {
-        talk(&mut world, scenario, &fail)?;
-    }
+    talk(&mut world, scenario, &fail)?;
     Ok(Report { events: world.events, converged_after: after, bound })
 }
 
@@ -143,14 +140,17 @@ fn talk(
     Ok(())
 }
 
-/// Seeds that once broke a rule, and the scenario in which they did. All of them hold now.
-pub const SEEDS: &[KeptSeed] = &[];
-
-/// A seed that is run for ever.
-#[derive(Clone, Copy, Debug)]
-pub struct KeptSeed {
-    /// The seed.
-    pub seed: u64,
-    /// The scenario in which it once broke a rule.
-    pub scenario: fn() -> Scenario,
-}
+/// Seeds of random worlds that once broke a rule. All of them hold now.
+pub const SEEDS: &[u64] = &[
+    // A process was killed after it had skipped events: what it had counted must be counted on.
+    1_795_338_192_001_268,
+    1643,
+    // A query was left with one answer of six.
+    1_795_338_250_455_060,
+    // A wrong address of a member that all took for suspect was never put right.
+    2115,
+    // A clock jumped by an hour while a sender was out of sight, and its events were delivered a second time.
+    4200,
+    // A lie with a version beyond what anyone believes made its subject take one that nobody believed.
+    4147,
+];

@@ -247,7 +247,7 @@ impl World<'_> {
             });
             let lacking: Vec<EventKey> =
                 due.map(|(&key, _)| key).filter(|&key| key.0 != host.id && !self.talk.has(host.id, key)).collect();
-            let (missing, skipped) = (lacking.len() as u64, machine.counters().events_skipped);
+            let (missing, skipped) = (lacking.len() as u64, host.skipped + machine.counters().events_skipped);
             if let Some(&(sender, _, sequence)) = lacking.first()
                 && missing > skipped
             {

@@ -53,6 +53,15 @@ fn random_worlds_converge() {
 }
 
 #[test]
+fn kept_seeds_hold() {
+    for &seed in SEEDS {
+        if let Err(failure) = run(seed, &Scenario::random(seed)) {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
 fn everyone_is_heard_through_loss_cuts_and_restarts() {
     holds(&Scenario::talkative(), 0..8);
 }

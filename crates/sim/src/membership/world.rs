@@ -59,6 +59,8 @@ pub(crate) struct Host {
     pub(super) ahead: Duration,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) sent: u64,
+    /// What its processes before this one counted as skipped.
+    pub(super) skipped: u64,
     /// Whether it left or was ended, and shall not come back as what it was.
     pub(crate) over: bool,
 }
@@ -153,6 +155,7 @@ impl<'a> World<'a> {
             ahead: Duration::ZERO,
             snapshot: None,
             sent: 0,
+            skipped: 0,
             over: false,
         });
         host
@@ -239,6 +242,7 @@ impl<'a> World<'a> {
         let state = self.host(host);
         if let Some((machine, _)) = state.machine.take() {
             state.snapshot = Some(machine.snapshot());
+            state.skipped += machine.counters().events_skipped;
         }
         state.wake_at = None;
     }
