@@ -16,8 +16,11 @@ const START_WITHIN: Duration = Duration::from_secs(20);
 const BUS: &str = "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"
  \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">
 <busconfig><type>system</type><listen>unix:path=SOCKET</listen><auth>EXTERNAL</auth>
-<policy context=\"default\"><allow user=\"*\"/><allow own=\"*\"/><allow send_type=\"method_call\"/>
-<allow send_destination=\"*\"/></policy></busconfig>";
+<policy context=\"default\"><allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/>
+<allow send_type=\"method_call\"/><allow receive_type=\"method_call\"/>
+<allow send_type=\"method_return\"/><allow receive_type=\"method_return\"/>
+<allow send_type=\"error\"/><allow receive_type=\"error\"/>
+<allow send_type=\"signal\"/><allow receive_type=\"signal\"/></policy></busconfig>";
 
 /// An mDNS responder. It ends with this guard.
 #[derive(Debug)]

@@ -98,6 +98,12 @@ impl Host {
         command
     }
 
+    /// Its namespace, to be entered by a thread.
+    pub(crate) fn namespace(&self) -> Result<fs::File> {
+        let path = Path::new("/run/netns").join(&self.namespace.name);
+        fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))
+    }
+
     /// The cable between this host and the bridge.
     #[must_use]
     pub fn cable(&self) -> Cable<'_> {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{Asked, Said, Web};
+use crate::{Asked, Host, Said, Web};
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -43,13 +43,18 @@ enum Mode {
 impl Imds {
     /// A service with these items, by their paths, such as `/latest/meta-data/instance-id`.
     pub fn start(items: &[(&str, &str)]) -> Result<Self> {
+        Self::begin(items, |state| Web::start(move |asked| lock(&state).answer(asked)))
+    }
+
+    /// The same on a host's own address, for the agents of its network.
+    pub fn start_on(host: &Host, items: &[(&str, &str)]) -> Result<Self> {
+        Self::begin(items, |state| Web::start_on(host, move |asked| lock(&state).answer(asked)))
+    }
+
+    fn begin(items: &[(&str, &str)], serve: impl FnOnce(Arc<Mutex<State>>) -> Result<Web>) -> Result<Self> {
         let items = items.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect();
         let state = Arc::new(Mutex::new(State { items, ..State::default() }));
-        let web = {
-            let state = Arc::clone(&state);
-            Web::start(move |asked| lock(&state).answer(asked))?
-        };
-        Ok(Self { web, state })
+        Ok(Self { web: serve(Arc::clone(&state))?, state })
     }
 
     /// Its address as a URL, for `AWS_EC2_METADATA_SERVICE_ENDPOINT`.

@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, File, Permissions},
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
@@ -65,6 +66,8 @@ impl Postgres {
         initdb.args(["--username", Self::USER]).arg("--pwfile").arg(&password);
         initdb.arg("--pgdata").arg(folder.path().join("data")).current_dir(folder.path());
         capture(&mut initdb)?;
+        let mut access = File::options().append(true).open(folder.path().join("data/pg_hba.conf"))?;
+        writeln!(access, "host all all samenet scram-sha-256")?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut server = Self { child: None, at, launcher, options, folder };
         server.restart()?;

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -15,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+
+use crate::Host;
 
 /// How often a connection that waits looks whether the server ends.
 const LOOK: Duration = Duration::from_millis(50);
@@ -84,9 +88,10 @@ impl Said {
     }
 }
 
-/// A server on a free port of the loopback interface.
+/// A server on a free port of the loopback interface, or of a host.
 pub struct Web {
     address: SocketAddr,
+    namespace: Option<File>,
     ends: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
 }
@@ -100,7 +105,20 @@ impl fmt::Debug for Web {
 impl Web {
     /// Serves what the function says, to each connection on a thread of its own.
     pub fn start(answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+        Self::begin((Ipv4Addr::LOCALHOST, 0).into(), None, answer)
+    }
+
+    /// The same on a host's own address, for every host of its network.
+    pub fn start_on(host: &Host, answer: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Result<Self> {
+        Self::begin((host.address(), 0).into(), Some(host.namespace()?), answer)
+    }
+
+    fn begin(
+        at: SocketAddr,
+        namespace: Option<File>,
+        answer: impl Fn(&Asked) -> Said + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let listener = within(namespace.as_ref(), || TcpListener::bind(at))?.context("no free port")?;
         let address = listener.local_addr()?;
         let ends = Arc::new(AtomicBool::new(false));
         let answer: Arc<Answer> = Arc::new(answer);
@@ -108,7 +126,7 @@ impl Web {
             let ends = Arc::clone(&ends);
             thread::spawn(move || listen(&listener, &answer, &ends))
         };
-        Ok(Self { address, ends, listener: Some(listening) })
+        Ok(Self { address, namespace, ends, listener: Some(listening) })
     }
 
     /// Where it listens.
@@ -128,11 +146,21 @@ impl Drop for Web {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
         // Wakes the listener.
-        drop(TcpStream::connect(self.address));
+        drop(within(self.namespace.as_ref(), || TcpStream::connect(self.address)));
         if let Some(listener) = self.listener.take() {
             listener.join().ok();
         }
     }
+}
+
+/// Does something in a network namespace, on a thread of its own: a socket stays in the one that it was made in.
+fn within<T: Send>(namespace: Option<&File>, act: impl FnOnce() -> T + Send) -> Result<T> {
+    let Some(namespace) = namespace else { return Ok(act()) };
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| setns(namespace, CloneFlags::CLONE_NEWNET).map(|()| act()));
+        let done = thread.join().map_err(|_| anyhow!("the thread in the namespace panicked"))?;
+        done.context("cannot enter the namespace of the host")
+    })
 }
 
 type Answer = dyn Fn(&Asked) -> Said + Send + Sync;
