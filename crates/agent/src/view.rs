@@ -376,6 +376,27 @@ pub struct TopologyView {
     pub last_error: Option<String>,
     /// When its state or its candidates last changed.
     pub changed_at: Option<WallClock>,
+    /// The answer that is doubted, if one is.
+    #[serde(default)]
+    pub held: Option<HeldView>,
+    /// What is to be known of its answers, a line each: a part of the source that fails and stands as it was.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// An answer of a topology that is doubted, and not believed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// When the first came that said so.
+    pub since: WallClock,
+    /// When it is believed if nothing contradicts it; none while that hangs on how often it is repeated.
+    pub until: Option<WallClock>,
+    /// How many known peers it lacks.
+    pub without: usize,
+    /// How many answers in a row said so.
+    pub answers: u32,
+    /// How many have to, unless there is a time.
+    pub needed: u32,
 }
 
 /// How a candidate is linked to the nodes of this host.

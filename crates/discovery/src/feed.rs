@@ -86,7 +86,7 @@ impl Feed {
             SourceUpdate::Found(candidate) if self.wants(&candidate.node) => SourceUpdate::Found(candidate),
             SourceUpdate::Lost(node) if self.wants(&node) => SourceUpdate::Lost(node),
             SourceUpdate::Found(_) | SourceUpdate::Lost(_) => return,
-            update @ (SourceUpdate::Hosts(_) | SourceUpdate::Failed(_)) => update,
+            update @ (SourceUpdate::Hosts(_) | SourceUpdate::Notes(_) | SourceUpdate::Failed(_)) => update,
         };
         if self.updates.send((self.topology.clone(), update)).await.is_err() {
             tracing::debug!(topology = %self.topology, "an update has no reader any more");

@@ -67,6 +67,8 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<D
                 found.remove(&node);
             }
             SourceUpdate::Hosts(told) => hosts = told,
+            // Logged already, by whoever told of them.
+            SourceUpdate::Notes(_) => {}
             SourceUpdate::Failed(line) => {
                 failure = Some(line);
                 if listens.is_none() {

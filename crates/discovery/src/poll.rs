@@ -31,6 +31,9 @@ const REST: Duration = Duration::from_millis(50);
 /// The longest wait that a source may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// So many lines are told of one answer.
+const NOTES_MAX: usize = 16;
+
 /// How often, and how long at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -153,13 +156,14 @@ impl Poll {
         A: Into<Found> + Send + 'static,
     {
         let mut backoff = Backoff::new(self.pace.interval);
-        let mut notes = Vec::new();
+        // A run that was begun anew does not know what the one before it told.
+        let mut notes = (feed.attempt() == 0).then(Vec::new);
         loop {
             let begun = Instant::now();
             let wait = match self.look_once(look()).await {
                 Ok(found) => {
                     let Found { answer, again } = found.into();
-                    note(feed, &mut notes, &answer);
+                    note(feed, &mut notes, &answer).await;
                     feed.answer(answer).await;
                     backoff.reset();
                     again.unwrap_or_else(|| self.pace.interval.mul_f64(rand::rng().random_range(0.9..1.1)))
@@ -201,12 +205,17 @@ impl Poll {
     }
 }
 
-/// Logs what is to be known of an answer, once for as long as it is so.
-pub(crate) fn note(feed: &Feed, said: &mut Vec<String>, answer: &Answer) {
-    for line in answer.notes.iter().filter(|line| !said.contains(line)) {
+/// Tells what is to be known of an answer, and logs it once for as long as it is so. `said` is what was told last, if
+/// anything was.
+pub(crate) async fn note(feed: &Feed, said: &mut Option<Vec<String>>, answer: &Answer) {
+    let notes: Vec<String> = answer.notes.iter().take(NOTES_MAX).cloned().collect();
+    for line in notes.iter().filter(|line| said.as_ref().is_none_or(|said| !said.contains(line))) {
         tracing::warn!(topology = %feed.topology(), "{line}");
     }
-    said.clone_from(&answer.notes);
+    if said.as_ref() != Some(&notes) {
+        feed.push(SourceUpdate::Notes(notes.clone())).await;
+        *said = Some(notes);
+    }
 }
 
 /// Waits that double from one failure to the next, each give or take a tenth.

@@ -104,7 +104,7 @@ impl Trial {
         loop {
             let update = self.next_until(deadline, what).await;
             let found: Vec<Candidate> = self.candidates.values().cloned().collect();
-            let told = !matches!(update, SourceUpdate::Hosts(_) | SourceUpdate::Failed(_));
+            let told = !matches!(update, SourceUpdate::Hosts(_) | SourceUpdate::Notes(_) | SourceUpdate::Failed(_));
             if told && is_so(&found) {
                 return found;
             }
@@ -180,7 +180,7 @@ impl Trial {
                 self.candidates.remove(node);
             }
             SourceUpdate::Hosts(hosts) => self.hosts.clone_from(hosts),
-            SourceUpdate::Failed(_) => {}
+            SourceUpdate::Notes(_) | SourceUpdate::Failed(_) => {}
         }
         update
     }

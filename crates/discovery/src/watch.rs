@@ -75,7 +75,8 @@ where
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let mut backoff = Backoff::new(BACKOFF_MAX);
-    let mut notes = Vec::new();
+    // A run that was begun anew does not know what the one before it told.
+    let mut notes = (feed.attempt() == 0).then(Vec::new);
     loop {
         let begun = Instant::now();
         let (words, mut heard) = channel::channel(Word::Nothing);
@@ -96,7 +97,7 @@ where
             repeat = match word {
                 Word::Answer(answer) => {
                     backoff.reset();
-                    note(feed, &mut notes, &answer);
+                    note(feed, &mut notes, &answer).await;
                     feed.answer(answer).await;
                     Some(Instant::now() + REPEAT)
                 }

@@ -58,6 +58,7 @@ impl Topology {
             SourceUpdate::Snapshot(candidates) => candidates.iter().map(|found| found.node.to_string()).collect(),
             other @ (SourceUpdate::Found(_)
             | SourceUpdate::Hosts(_)
+            | SourceUpdate::Notes(_)
             | SourceUpdate::Lost(_)
             | SourceUpdate::Failed(_)) => panic!("{other:?}"),
         }
@@ -68,6 +69,7 @@ impl Topology {
             SourceUpdate::Failed(line) => line,
             other @ (SourceUpdate::Found(_)
             | SourceUpdate::Hosts(_)
+            | SourceUpdate::Notes(_)
             | SourceUpdate::Lost(_)
             | SourceUpdate::Snapshot(_)) => panic!("{other:?}"),
         }

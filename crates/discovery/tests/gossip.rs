@@ -67,6 +67,7 @@ impl Agent {
                 SourceUpdate::Found(_) => {}
                 other @ (SourceUpdate::Snapshot(_)
                 | SourceUpdate::Hosts(_)
+                | SourceUpdate::Notes(_)
                 | SourceUpdate::Lost(_)
                 | SourceUpdate::Failed(_)) => {
                     panic!("{other:?} instead of {wanted}")

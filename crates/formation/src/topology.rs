@@ -112,6 +112,8 @@ impl Formation {
                 self.source_failed(now, name, error);
                 return;
             }
+            // For whoever reads of the topology; an answer of its own follows.
+            SourceUpdate::Notes(_) => return,
             // Hosts are for agents to find one another; which nodes they run is told otherwise.
             SourceUpdate::Hosts(_) => {}
             SourceUpdate::Snapshot(candidates) => self.on_snapshot(now, name, candidates),

@@ -38,6 +38,9 @@ pub enum SourceUpdate {
     Found(Candidate),
     /// One candidate left the source.
     Lost(NodeName),
+    /// What is to be known of the answers from now on, a line each: a part of the source that failed and stands as it was,
+    /// a record that cannot be read. None says that all is well. It changes no candidate.
+    Notes(Vec<String>),
     /// A look-up failed; the line says what failed and what to do.
     Failed(String),
 }

@@ -455,7 +455,8 @@ impl Driver {
         self.tasks.stale = false;
         self.shown.counters.links = self.tasks.locals.values().map(|held| held.links.len() as u64).sum();
         self.tell_members();
-        let view = show::view(&mut self.shown, &self.formation, &self.picture, &self.place, &self.readiness);
+        let view =
+            show::view(self.clock.now(), &mut self.shown, &self.formation, &self.picture, &self.place, &self.readiness);
         self.view.send_replace(Arc::new(view));
     }
 

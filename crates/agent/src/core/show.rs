@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use metacluster_formation::{Formation, PeerState, PeerView, Readiness, ReadinessRules};
-use metacluster_types::{AgentId, NodeName, Place, SourceUpdate, TopologyName, WallClock};
+use metacluster_types::{AgentId, Instant, NodeName, Place, SourceUpdate, TopologyName, WallClock};
 
 use super::{ours::Ours, picture::Picture};
 use crate::{
     members::MembersView,
     view::{
-        AgentView, CandidateState, CandidateView, ClusterView, Counters, EpmdView, MemberCounters, MemberView,
-        NodeKind, NodeState, NodeView, ReadinessView, TopologyState, TopologyView, View,
+        AgentView, CandidateState, CandidateView, ClusterView, Counters, EpmdView, HeldView, MemberCounters,
+        MemberView, NodeKind, NodeState, NodeView, ReadinessView, TopologyState, TopologyView, View,
     },
 };
 
@@ -38,6 +38,9 @@ struct ShownTopology {
     prune: bool,
     last_success: Option<WallClock>,
     changed_at: Option<WallClock>,
+    /// Since when an answer is held: by the agent's clock, and by the wall's.
+    held: Option<(Instant, WallClock)>,
+    notes: Vec<String>,
 }
 
 impl Shown {
@@ -69,6 +72,8 @@ impl Shown {
             prune,
             last_success: None,
             changed_at: None,
+            held: None,
+            notes: Vec::new(),
         });
     }
 
@@ -84,10 +89,13 @@ impl Shown {
 
     /// A strategy spoke.
     pub(crate) fn source(&mut self, topology: &TopologyName, update: &SourceUpdate) {
-        if let Some(shown) = self.topologies.iter_mut().find(|shown| shown.name == *topology)
-            && !matches!(update, SourceUpdate::Failed(_))
-        {
-            shown.last_success = Some(WallClock::new(SystemTime::now()));
+        let Some(shown) = self.topologies.iter_mut().find(|shown| shown.name == *topology) else { return };
+        match update {
+            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Found(_) | SourceUpdate::Lost(_) => {
+                shown.last_success = Some(WallClock::new(SystemTime::now()));
+            }
+            SourceUpdate::Notes(notes) => shown.notes.clone_from(notes),
+            SourceUpdate::Failed(_) => {}
         }
     }
 
@@ -105,6 +113,17 @@ impl Shown {
             Some(reason) => self.down.insert(node.clone(), reason.to_owned()),
             None => self.down.remove(node),
         };
+    }
+
+    /// Takes the time of answers that are held from now on, and forgets that of others.
+    fn note_held(&mut self, now: Instant, formation: &Formation) {
+        for view in formation.topologies() {
+            let Some(shown) = self.topologies.iter_mut().find(|shown| shown.name == *view.name) else { continue };
+            let since = view.held.map(|held| held.since);
+            if since != shown.held.map(|(since, _)| since) {
+                shown.held = since.map(|since| (since, WallClock::new(SystemTime::now() - now.since(since))));
+            }
+        }
     }
 
     /// Forgets nodes that the picture has forgotten.
@@ -127,6 +146,7 @@ pub(crate) fn place_in(peer: &PeerView<'_>) -> Place {
 
 /// Builds the view.
 pub(crate) fn view(
+    now: Instant,
     shown: &mut Shown,
     formation: &Formation,
     picture: &Picture,
@@ -134,6 +154,7 @@ pub(crate) fn view(
     rules: &ReadinessRules,
 ) -> View {
     shown.forget(picture);
+    shown.note_held(now, formation);
     let mut agent = shown.agent.clone();
     agent.names = shown.ours.all().iter().map(|node| node.name().clone()).collect();
     agent.epmd = shown.epmd.clone();
@@ -264,8 +285,16 @@ fn topologies(shown: &Shown, formation: &Formation, peers: &BTreeMap<&NodeName, 
                 Some(view) if view.last_ok.is_some() => TopologyState::Ok,
                 Some(_) | None => TopologyState::Waiting,
             };
-            let held = view.as_ref().and_then(|view| view.held).map(|held| {
-                format!("an answer without {} known peers is held ({} of {})", held.removals, held.answers, held.needed)
+            let held = view.as_ref().and_then(|view| view.held).zip(topology.held).map(|(held, (_, since))| HeldView {
+                since,
+                until: held.until.map(|until| WallClock::new(since.as_system_time() + until.since(held.since))),
+                without: held.removals,
+                answers: held.answers,
+                needed: held.needed,
+            });
+            let doubt = held.map(|HeldView { without, answers, needed, until, .. }| match until {
+                Some(until) => format!("an answer without {without} known peers is held until {until}"),
+                None => format!("an answer without {without} known peers is held ({answers} of {needed})"),
             });
             TopologyView {
                 name: topology.name.clone(),
@@ -274,8 +303,10 @@ fn topologies(shown: &Shown, formation: &Formation, peers: &BTreeMap<&NodeName, 
                 prune: topology.prune,
                 candidates: candidates.remove(&topology.name).unwrap_or_default(),
                 last_success: topology.last_success,
-                last_error: held.or_else(|| view.and_then(|view| view.last_error).map(|(_, error)| error.to_owned())),
+                last_error: doubt.or_else(|| view.and_then(|view| view.last_error).map(|(_, error)| error.to_owned())),
                 changed_at: topology.changed_at,
+                held,
+                notes: topology.notes.clone(),
             }
         })
         .collect()

@@ -89,7 +89,7 @@ impl Sources {
             SourceUpdate::Lost(node) => {
                 source.candidates.contains_key(node) && Arc::make_mut(source).candidates.remove(node).is_some()
             }
-            SourceUpdate::Failed(_) => false,
+            SourceUpdate::Failed(_) | SourceUpdate::Notes(_) => false,
         }
     }
 

@@ -111,9 +111,14 @@ fn render(topologies: &[TopologyView], paint: Paint, columns: Option<usize>) -> 
         ]);
     }
     let mut text = table.render(paint, columns);
-    for topology in topologies.iter().filter(|topology| !topology.candidates.is_empty()) {
+    for topology in topologies.iter().filter(|it| !it.candidates.is_empty() || !it.notes.is_empty()) {
         text.push_str(&format!("\n{}\n", paint.bold(&output::clean(topology.name.as_str()))));
-        text.push_str(&candidates(&topology.candidates, paint, columns));
+        for note in &topology.notes {
+            text.push_str(&format!("note: {}\n", output::clean(note)));
+        }
+        if !topology.candidates.is_empty() {
+            text.push_str(&candidates(&topology.candidates, paint, columns));
+        }
     }
     text
 }
@@ -163,6 +168,8 @@ mod tests {
             last_success: None,
             last_error: None,
             changed_at: None,
+            held: None,
+            notes: vec!["eu-west-2 is away".to_owned()],
         };
         assert_eq!(
             render(&[topology], Paint::PLAIN, None),
@@ -170,6 +177,7 @@ mod tests {
              lan       gossip    ok     1      0\n\
              \n\
              lan\n\
+             note: eu-west-2 is away\n\
              FOUND  ZONE  STATE    WHY\n\
              b@h    -     failing  refused\n"
         );

@@ -140,6 +140,8 @@ mod tests {
             last_success: None,
             last_error: None,
             changed_at: None,
+            held: None,
+            notes: Vec::new(),
         };
         let topologies = TopologiesAnswer { version: 1, topologies: vec![topology] };
         lacking(&NodesAnswer { version: 1, nodes }, &topologies, wanted)

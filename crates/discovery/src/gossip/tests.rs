@@ -58,9 +58,11 @@ impl Seen {
     fn found(&self) -> Vec<String> {
         let found = self.updates.iter().filter_map(|update| match update {
             SourceUpdate::Found(candidate) => Some(candidate.node.to_string()),
-            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Lost(_) | SourceUpdate::Failed(_) => {
-                None
-            }
+            SourceUpdate::Snapshot(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Lost(_)
+            | SourceUpdate::Notes(_)
+            | SourceUpdate::Failed(_) => None,
         });
         found.collect()
     }
@@ -68,9 +70,11 @@ impl Seen {
     fn lost(&self) -> Vec<String> {
         let lost = self.updates.iter().filter_map(|update| match update {
             SourceUpdate::Lost(node) => Some(node.to_string()),
-            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Found(_) | SourceUpdate::Failed(_) => {
-                None
-            }
+            SourceUpdate::Snapshot(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Found(_)
+            | SourceUpdate::Notes(_)
+            | SourceUpdate::Failed(_) => None,
         });
         lost.collect()
     }

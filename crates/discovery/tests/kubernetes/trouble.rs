@@ -114,7 +114,11 @@ async fn a_forbidden_namespace_takes_no_other_down() {
         match trial.next().await {
             SourceUpdate::Snapshot(_) if trial.names() == ["shop@10.0.0.5"] => break,
             SourceUpdate::Failed(line) => panic!("{line}"),
-            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Found(_) | SourceUpdate::Lost(_) => {}
+            SourceUpdate::Snapshot(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Found(_)
+            | SourceUpdate::Lost(_)
+            | SourceUpdate::Notes(_) => {}
         }
     }
     let live = live.expect("a watch");

@@ -12,7 +12,11 @@ async fn expect_answer(trial: &mut Trial, names: &[&str]) {
         match trial.next().await {
             SourceUpdate::Snapshot(_) if trial.names() == names => return,
             SourceUpdate::Failed(line) => panic!("{line}"),
-            SourceUpdate::Snapshot(_) | SourceUpdate::Hosts(_) | SourceUpdate::Found(_) | SourceUpdate::Lost(_) => {}
+            SourceUpdate::Snapshot(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Found(_)
+            | SourceUpdate::Lost(_)
+            | SourceUpdate::Notes(_) => {}
         }
     }
 }

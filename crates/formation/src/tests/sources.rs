@@ -42,6 +42,16 @@ fn a_failed_look_up_changes_nothing_but_the_error_which_is_said_once() {
 }
 
 #[test]
+fn notes_change_nothing_and_are_no_answer() {
+    let mut world = World::lan();
+    world.snapshot("lan", &["a@h1", "b@h2"]);
+    world.source("lan", SourceUpdate::Failed("no route".to_owned()));
+    assert_eq!(world.source("lan", SourceUpdate::Notes(vec!["a region is away".to_owned()])), []);
+    assert_eq!(names(&world), ["a@h1", "b@h2"]);
+    assert!(world.machine.topologies().all(|it| it.failing));
+}
+
+#[test]
 fn an_empty_answer_is_doubted_until_the_third_in_a_row() {
     let mut world = World::lan();
     world.snapshot("lan", &["a@h1", "b@h2"]);

@@ -253,7 +253,7 @@ impl Checker {
                     SourceUpdate::Lost(node) => {
                         said.listed.remove(node);
                     }
-                    SourceUpdate::Failed(_) | SourceUpdate::Hosts(_) => {}
+                    SourceUpdate::Failed(_) | SourceUpdate::Hosts(_) | SourceUpdate::Notes(_) => {}
                 }
             }
             Input::LocalReady { node } => {

@@ -164,6 +164,8 @@ fn view() -> View {
         last_success: None,
         last_error: Some("no <answer>".to_owned()),
         changed_at: Some(at),
+        held: None,
+        notes: Vec::new(),
     }];
     view.readiness = ReadinessView {
         ready: false,
