@@ -68,7 +68,7 @@ fn text(term: &Term) -> Option<String> {
 }
 
 /// FNV-1a, with each part's end marked.
-fn hash(parts: &[&[u8]]) -> u64 {
+pub(crate) fn hash(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in parts {
         for byte in part.iter().chain(&[0xff]) {

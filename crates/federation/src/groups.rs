@@ -305,6 +305,31 @@ impl Federation {
         }
         let directory = &mut self.peer_mut(peer).directory;
         directory.members = directory.groups.values().map(Vec::len).sum();
+        // What another gateway of that cluster had said before is said anew by this one.
+        for other in PeerId::all().take(self.peers.len()) {
+            if other != peer && self.peer(other).cluster == self.peer(peer).cluster {
+                self.drop_directory(now, other);
+            }
+        }
+    }
+
+    /// Forgets the groups of a gateway that are not published.
+    pub(crate) fn drop_directory(&mut self, now: Instant, peer: PeerId) {
+        let directory = std::mem::take(&mut self.peer_mut(peer).directory);
+        for slot in directory.groups.values().chain(directory.renewed.values()).flatten() {
+            self.identifiers.far.pids.release(*slot, seconds(now));
+        }
+    }
+
+    /// What gateways had said that have been gone for long is not remembered any longer.
+    pub(crate) fn drop_old_directories(&mut self, now: Instant) {
+        for peer in PeerId::all().take(self.peers.len()) {
+            let state = self.peer(peer);
+            let gone = state.link.is_none() && now.since(state.since) >= self.settings.times.identifier_idle;
+            if gone && !state.directory.groups.is_empty() {
+                self.drop_directory(now, peer);
+            }
+        }
     }
 
     pub(crate) fn joined(&mut self, now: Instant, peer: PeerId, body: &Bytes) -> Result<(), CodecError> {

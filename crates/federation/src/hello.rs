@@ -20,7 +20,6 @@ use crate::{
     link::{Link, State},
     peer::{Peer, PeerId, Traffic, Window},
     refusal::Refusals,
-    seconds,
 };
 
 impl Federation {
@@ -106,11 +105,29 @@ impl Federation {
             // It was heard, which is all.
             Kind::Pong => {}
             Kind::Digest => self.digest_came(now, link, peer, body)?,
-            Kind::Differing => self.start_renewal(now, peer, Reader::new(body).u64()?),
-            Kind::Group => self.group_came(now, peer, body)?,
-            Kind::InStep => self.in_step(now, peer),
-            Kind::Join => self.joined(now, peer, body)?,
-            Kind::Leave => self.left(now, peer, body)?,
+            Kind::Role => self.role_came(now, peer, body)?,
+            Kind::Resting => self.rests(peer),
+            Kind::Differing => {
+                if self.awaits_groups(peer)? {
+                    self.start_renewal(now, peer, Reader::new(body).u64()?);
+                }
+            }
+            Kind::Group => {
+                if self.awaits_groups(peer)? {
+                    self.group_came(now, peer, body)?;
+                }
+            }
+            Kind::InStep => {
+                let awaited = self.awaits_groups(peer)?;
+                self.peer_mut(peer).unanswered -= 1;
+                if awaited {
+                    self.in_step(now, peer);
+                }
+            }
+            Kind::Join if self.takes_changes(peer) => self.joined(now, peer, body)?,
+            Kind::Leave if self.takes_changes(peer) => self.left(now, peer, body)?,
+            // Said before it knew that it is not asked any more.
+            Kind::Join | Kind::Leave => {}
             Kind::Hello | Kind::Bye | Kind::Part | Kind::LastPart => return Err(CodecError::Invalid("hello")),
         }
         Ok(())
@@ -153,23 +170,17 @@ impl Federation {
         }
         if self.peer(peer).epoch != hello.epoch {
             // What it had handed out, and been handed out, it does not know any more.
-            let directory = std::mem::take(&mut self.peer_mut(peer).directory);
-            for slot in directory.groups.values().chain(directory.renewed.values()).flatten() {
-                self.identifiers.far.pids.release(*slot, seconds(now));
-            }
+            self.drop_directory(now, peer);
             self.identifiers.forget(peer);
         }
         let state = self.peer_mut(peer);
         (state.epoch, state.node, state.link, state.since) = (hello.epoch, hello.node.clone(), Some(link), now);
-        state.in_step = false;
-        let digest = self.peer(peer).directory.digest(&self.identifiers);
         if let Some(state) = self.links.get_mut(&link) {
             state.state = State::Up(peer);
-            state.control(Kind::Digest, |out| digest.iter().for_each(|part| out.put_u64(*part)));
         }
         let (cluster, node) = (hello.cluster.clone(), hello.node.clone());
         self.outputs.push_back(Output::Notice(Notice::Linked { cluster, node }));
-        self.wake(link);
+        self.elect(&hello.cluster);
     }
 
     fn meet(&mut self, now: Instant, hello: &Hello) -> Option<PeerId> {
@@ -183,6 +194,10 @@ impl Federation {
             since: now,
             directory: Directory::default(),
             in_step: false,
+            told_role: None,
+            role: None,
+            asked: false,
+            unanswered: 0,
             window: Window::default(),
             traffic: Traffic::default(),
             refusals: Refusals::default(),
@@ -237,11 +252,11 @@ impl Federation {
             return;
         }
         let state = self.peer_mut(peer);
-        state.link = None;
-        state.in_step = false;
+        (state.link, state.since) = (None, now);
         let (cluster, node) = (state.cluster.clone(), state.node.clone());
         self.withdraw_all(peer);
         self.link_lost(now, peer);
         self.outputs.push_back(Output::Notice(Notice::Unlinked { cluster, node, reason }));
+        self.stand_in(now, peer);
     }
 }

@@ -28,6 +28,7 @@
 //! | `local`, `remote`, `carry` | signals out, signals in, and what both do |
 //! | `watches`, `lost` | monitors and links, and what fires them |
 //! | `directory`, `groups` | groups |
+//! | `roles` | which of several gateways of a cluster publishes |
 
 mod carry;
 mod codec;
@@ -44,6 +45,7 @@ mod output;
 mod peer;
 mod refusal;
 mod remote;
+mod roles;
 mod settings;
 mod status;
 mod table;
@@ -102,6 +104,8 @@ pub struct Federation {
     exports: Exports,
     watches: Watches,
     cut: BTreeSet<ClusterName>,
+    /// Clusters whose gateway that was asked is lost: which one, and when.
+    takeovers: BTreeMap<ClusterName, (PeerId, Instant)>,
     outputs: VecDeque<Output>,
     collected: Instant,
     /// Local messages that went nowhere for want of a gateway to count them at.
@@ -124,6 +128,7 @@ impl Federation {
             exports: Exports::default(),
             watches: Watches::default(),
             cut: BTreeSet::new(),
+            takeovers: BTreeMap::new(),
             outputs: VecDeque::new(),
             collected: now,
             refusals: Refusals::default(),
@@ -163,14 +168,17 @@ impl Federation {
         });
         let sizes = self.sizes();
         let kept = sizes.far + sizes.own > 0;
-        links.chain(kept.then(|| self.collected + COLLECT_INTERVAL)).min()
+        let takeovers = self.takeovers.values().map(|(_, lost)| *lost + times.takeover_after);
+        links.chain(takeovers).chain(kept.then(|| self.collected + COLLECT_INTERVAL)).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tend_links(now);
+        self.take_over(now);
         if now.since(self.collected) >= COLLECT_INTERVAL {
             self.collected = now;
+            self.drop_old_directories(now);
             self.identifiers.collect(seconds(now));
         }
     }

@@ -85,11 +85,20 @@ pub(crate) struct Peer {
     pub(crate) epoch: u64,
     pub(crate) node: NodeName,
     pub(crate) link: Option<LinkId>,
+    /// When the link came up, or went.
     pub(crate) since: Instant,
     /// Its groups.
     pub(crate) directory: Directory,
-    /// It has said what it has of our groups, and gets each change.
+    /// It has asked for our groups, and gets each change.
     pub(crate) in_step: bool,
+    /// What it was told: whether it may ask.
+    pub(crate) told_role: Option<bool>,
+    /// What it said: whether this gateway may ask it.
+    pub(crate) role: Option<bool>,
+    /// This gateway asked it for its groups, and publishes them.
+    pub(crate) asked: bool,
+    /// How often it was asked and has not said all.
+    pub(crate) unanswered: u32,
     pub(crate) window: Window,
     pub(crate) traffic: Traffic,
     pub(crate) refusals: Refusals,

@@ -45,11 +45,13 @@ pub enum Refusal {
     NoConnection,
     /// Bytes that are no terms.
     Malformed,
+    /// The node of the receiver does not read.
+    SlowNode,
 }
 
 impl Refusal {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Spawn,
         Self::RegisteredName,
         Self::GroupLeader,
@@ -70,6 +72,7 @@ impl Refusal {
         Self::TooLarge,
         Self::NoConnection,
         Self::Malformed,
+        Self::SlowNode,
     ];
 
     /// The name in metrics, the status and the log.
@@ -96,6 +99,7 @@ impl Refusal {
             Self::TooLarge => "too_large",
             Self::NoConnection => "no_connection",
             Self::Malformed => "malformed",
+            Self::SlowNode => "slow_node",
         }
     }
 }

@@ -100,13 +100,17 @@ impl Federation {
         (via != peer).then_some(Receiver::Far(via, slot))
     }
 
-    fn remote_message(&mut self, now: Instant, peer: PeerId, route: &Route<'_>) -> Result<(), Refusal> {
+    /// Counts what a gateway brings against what it may bring in a second.
+    fn take_quota(&mut self, now: Instant, peer: PeerId, route: &Route<'_>) -> Result<(), Refusal> {
         let limits = self.settings.limits;
         let size = route.control.len() + route.payload.len();
         let window = &mut self.peer_mut(peer).window;
-        if !window.take(now, size, limits.messages_per_second, limits.bytes_per_second) {
-            return Err(Refusal::Quota);
-        }
+        let fits = window.take(now, size, limits.messages_per_second, limits.bytes_per_second);
+        if fits { Ok(()) } else { Err(Refusal::Quota) }
+    }
+
+    fn remote_message(&mut self, now: Instant, peer: PeerId, route: &Route<'_>) -> Result<(), Refusal> {
+        self.take_quota(now, peer, route)?;
         let mut from_lane = 0;
         if let Some(Endpoint::Pid(from)) = route.from {
             let from = self.identifiers.home_key(&from)?;
@@ -149,8 +153,10 @@ impl Federation {
         if self.identifiers.names.name(reference.name).own {
             return Err(Refusal::ForgedSender);
         }
+        let quota = self.take_quota(now, peer, route);
         let receiver = self.receiver(now, peer, &ends.to);
         let made = match &receiver {
+            _ if quota.is_err() => quota,
             None => Err(Refusal::NotGranted),
             Some(_) if self.watches.inward.len() >= self.settings.limits.watches_max => Err(Refusal::TooManyWatches),
             Some(Receiver::Own(to, _)) => self.carry_in(now, peer, to.name, node_lane(&ends.from), &signal(route)),
@@ -232,7 +238,9 @@ impl Federation {
     }
 
     fn remote_link(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, ends: &Ends) -> Result<(), Refusal> {
+        let quota = self.take_quota(now, peer, route);
         let made = match self.receiver(now, peer, &ends.to) {
+            _ if quota.is_err() => quota.map(|()| ends.to),
             None => Err(Refusal::NotGranted),
             // Links end at the gateways of the two clusters; those through a third one are not kept.
             Some(Receiver::Far(..)) => Err(Refusal::NoConnection),

@@ -24,6 +24,8 @@ pub struct Times {
     pub dead_after: Duration,
     /// A link that has not said who it is by then is closed. Default 5 s.
     pub hello_within: Duration,
+    /// How long what a lost gateway had sent may take to be read, before another one stands in for it. Default 250 ms.
+    pub takeover_after: Duration,
     /// How long a pid or a port that was handed out in a message stays usable without being used. Default 1 h.
     pub identifier_idle: Duration,
     /// How long a reference does, when no monitor holds it. Default 60 s.
@@ -36,6 +38,7 @@ impl Default for Times {
             ping_after: Duration::from_millis(500),
             dead_after: Duration::from_millis(2_500),
             hello_within: Duration::from_secs(5),
+            takeover_after: Duration::from_millis(250),
             identifier_idle: Duration::from_secs(3_600),
             reference_idle: Duration::from_secs(60),
         }

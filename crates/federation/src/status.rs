@@ -5,7 +5,11 @@ use std::time::Duration;
 use metacluster_erl_wire::{Pid, rewrite::PidView};
 use metacluster_types::{AgentId, ClusterName, Instant, NodeName};
 
-use crate::{Federation, Traffic, identifiers::Local, refusal::Refusals};
+use crate::{
+    Federation, Traffic,
+    identifiers::Local,
+    refusal::{Refusal, Refusals},
+};
 
 /// See [`Federation::status`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Status {
     pub exported_groups: usize,
     /// How much is kept.
     pub sizes: Sizes,
+    /// What was dropped within this cluster.
+    pub refused_here: Refusals,
 }
 
 /// A far gateway.
@@ -31,6 +37,8 @@ pub struct GatewayStatus {
     pub node: NodeName,
     /// For how long the link is up; `None` when it is not.
     pub up: Option<Duration>,
+    /// Whether what it announces is published here; of several gateways of a cluster one is asked.
+    pub asked: bool,
     /// Groups and members that it announces.
     pub groups: usize,
     /// See `groups`.
@@ -68,6 +76,7 @@ impl Federation {
                 gateway: peer.gateway,
                 node: peer.node.clone(),
                 up: peer.link.map(|_| now.since(peer.since)),
+                asked: peer.asked,
                 groups: peer.directory.groups.len(),
                 members: peer.directory.members,
                 traffic: peer.traffic,
@@ -77,7 +86,8 @@ impl Federation {
             .collect();
         gateways.sort_by(|one, other| (&one.cluster, one.gateway).cmp(&(&other.cluster, other.gateway)));
         let exported_groups = self.exports.groups.len();
-        Status { gateways, cut: self.cut.iter().cloned().collect(), exported_groups, sizes: self.sizes() }
+        let (cut, sizes, refused_here) = (self.cut.iter().cloned().collect(), self.sizes(), self.refusals.clone());
+        Status { gateways, cut, exported_groups, sizes, refused_here }
     }
 
     /// What a pid of the gateway's node stands for, in its home form: `west/shop@web1` in the place of the node.
@@ -108,7 +118,12 @@ impl Federation {
         }
     }
 
-    /// Local messages to processes that no one can use any more.
+    /// The driver could not give a message to a node; how often this kind was, then.
+    pub fn dropped(&mut self, refusal: Refusal) -> u64 {
+        self.refusals.count(refusal)
+    }
+
+    /// Messages that were dropped within this cluster, such as to processes that no one can use any more.
     #[must_use]
     pub fn refused_here(&self) -> &Refusals {
         &self.refusals

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Join = 11,
     Leave = 12,
     Bye = 13,
+    Role = 14,
+    Resting = 15,
 }
 
 impl Kind {
@@ -48,6 +50,8 @@ impl Kind {
             11 => Self::Join,
             12 => Self::Leave,
             13 => Self::Bye,
+            14 => Self::Role,
+            15 => Self::Resting,
             other => return Err(CodecError::UnknownKind(other)),
         })
     }
@@ -114,7 +118,9 @@ impl Inbound {
                 | Kind::InStep
                 | Kind::Join
                 | Kind::Leave
-                | Kind::Bye => return Ok(Some((kind, body))),
+                | Kind::Bye
+                | Kind::Role
+                | Kind::Resting => return Ok(Some((kind, body))),
             }
         }
     }

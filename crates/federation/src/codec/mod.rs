@@ -6,11 +6,11 @@
 //! 2 ping      nonce:u64            3 pong   nonce:u64
 //! 4 signal    a control message and its payload, as terms without version byte, identifiers in home form
 //! 5 part      of a signal that is larger than a frame, in the lane's order      6 last part
-//! 7 digest    64 × u64: what the sender has of the receiver's groups
+//! 7 digest    64 × u64: the sender asks for the receiver's groups, of which it has these
 //! 8 differing mask:u64: the groups of these parts follow, all of them
 //! 9 group     one group of those, or a part of it      10 in step   all have come, changes follow
 //! 11 join     12 leave
-//! 13 bye      reason:text16
+//! 13 bye      reason:text16        14 role    may_ask:u8        15 resting: the sender asks no more
 //! 9, 11, 12 = scope:text8 group:bytes16 names:u16 (text16)* members:u32 (name:u16 creation:u32 id:u32 serial:u32)*
 //! text8 = length:u8 utf-8     text16, bytes16 = length:u16 bytes
 //! ```

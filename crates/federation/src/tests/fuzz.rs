@@ -23,7 +23,8 @@ fn good() -> Vec<u8> {
         out
     };
     let mut bytes = stream;
-    // It has nothing yet, and all of what it exports has come.
+    // It may ask; it has nothing yet, and all of what it exports has come.
+    bytes.extend([&head(Kind::Role, 0, 1)[..], &[1]].concat());
     bytes.extend([&head(Kind::Digest, 0, 512)[..], &[0; 512], &head(Kind::Differing, 0, 8), &[0; 8]].concat());
     bytes.extend(head(Kind::InStep, 0, 0));
     let machine = &mut world.gateways[1].machine;

@@ -7,6 +7,7 @@ mod groups;
 mod hostile;
 mod links;
 mod messages;
+mod roles;
 mod watching;
 
 use std::{

@@ -30,7 +30,7 @@ pub struct Rest {
 pub fn at_rest(clusters: usize, groups: usize) -> Rest {
     let mut now = Instant::from_origin(std::time::Duration::from_secs(1));
     let mut machines: Vec<Federation> =
-        (0..clusters).map(|at| Federation::new(settings(at, 1, 1 << 20), now)).collect();
+        (0..clusters).map(|at| Federation::new(settings(at, 0, 1, 1 << 20), now)).collect();
     for (at, machine) in machines.iter_mut().enumerate() {
         let node = format!("n@c{at}");
         machine.node_up(&NodeName::new(&node).expect("a name"));

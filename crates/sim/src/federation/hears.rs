@@ -17,36 +17,36 @@ use super::{
 const NOBODY: u32 = (1 << 26) - 1;
 
 impl World {
-    pub(super) fn deliver(&mut self, at: usize, control: Bytes, payload: Option<Bytes>) -> Result<(), Violation> {
+    pub(super) fn deliver(&mut self, gateway: usize, control: Bytes, payload: Option<Bytes>) -> Result<(), Violation> {
         let is_message = payload.is_some() && control.get(3) == Some(&22);
         if is_message && !self.sabotaged {
             match self.scenario.sabotage {
                 Some(Sabotage::Duplicate) => {
                     self.sabotaged = true;
-                    self.delivered(at, &control, payload.as_ref())?;
+                    self.delivered(gateway, &control, payload.as_ref())?;
                 }
                 Some(Sabotage::Reorder) if self.report.delivered > 20 => match self.held.take() {
                     None => {
-                        self.held = Some((at, control, payload));
+                        self.held = Some((gateway, control, payload));
                         return Ok(());
                     }
-                    Some((cluster, first, body)) => {
-                        self.delivered(at, &control, payload.as_ref())?;
-                        return self.delivered(cluster, &first, body.as_ref());
+                    Some((other, first, body)) => {
+                        self.delivered(gateway, &control, payload.as_ref())?;
+                        return self.delivered(other, &first, body.as_ref());
                     }
                 },
                 Some(_) | None => {}
             }
         }
-        self.delivered(at, &control, payload.as_ref())
+        self.delivered(gateway, &control, payload.as_ref())
     }
 
-    fn delivered(&mut self, at: usize, control: &Bytes, payload: Option<&Bytes>) -> Result<(), Violation> {
+    fn delivered(&mut self, gateway: usize, control: &Bytes, payload: Option<&Bytes>) -> Result<(), Violation> {
         let read = |bytes: &Bytes| term::decode(bytes, &TermLimits::default()).map(|(term, _)| term);
         let control = read(control).ok().and_then(|term| Control::try_from(term).ok());
         let payload = payload.and_then(|bytes| read(bytes).ok());
         match control {
-            Some(control) => self.signal(at, control, payload),
+            Some(control) => self.signal(gateway, control, payload),
             None => Ok(()),
         }
     }
@@ -55,7 +55,8 @@ impl World {
         self.clusters[at].actors.iter_mut().find(|actor| actor.pid == *pid)
     }
 
-    pub(super) fn signal(&mut self, at: usize, control: Control, payload: Option<Term>) -> Result<(), Violation> {
+    pub(super) fn signal(&mut self, gateway: usize, control: Control, payload: Option<Term>) -> Result<(), Violation> {
+        let at = self.gateways[gateway].at;
         match control {
             Control::SendSender { from, mut to, .. } => {
                 let Some(message) = payload.as_ref().and_then(Message::read) else { return Ok(()) };
@@ -63,9 +64,9 @@ impl World {
                     to = self.clusters[at].actors[(to.id as usize) % self.clusters[at].actors.len()].pid.clone();
                 }
                 self.report.delivered += 1;
-                self.face(at, &from, message.from)?;
+                self.face(gateway, &from, message.from)?;
                 for (pid, process) in &message.pids {
-                    self.face(at, pid, *process)?;
+                    self.face(gateway, pid, *process)?;
                 }
                 let mut known = message.pids.clone();
                 known.retain(|(pid, process)| process.cluster != at && pid.serial & NOBODY != NOBODY);
@@ -87,7 +88,7 @@ impl World {
                 }
                 Some(_) | None => {
                     let control = Control::PayloadMonitorPExit { from: Target::Pid(to), to: from, reference };
-                    self.say(at, control, Some(&Term::atom("noproc")))
+                    self.say(control, Some(&Term::atom("noproc")))
                 }
             },
             Control::DemonitorP { to: Target::Pid(to), reference, .. } => {
@@ -114,7 +115,7 @@ impl World {
                 }
                 Some(_) | None => {
                     let control = Control::PayloadExit { from: to, to: from, trace: None };
-                    self.say(at, control, Some(&Term::atom("noproc")))
+                    self.say(control, Some(&Term::atom("noproc")))
                 }
             },
             // Processes here trap exits.
@@ -142,7 +143,8 @@ impl World {
     }
 
     /// A pid came, and whom it stands for. The same pid never stands for another; one of this cluster is the original.
-    fn face(&mut self, at: usize, pid: &Pid, is: Process) -> Result<(), Violation> {
+    fn face(&mut self, gateway: usize, pid: &Pid, is: Process) -> Result<(), Violation> {
+        let at = self.gateways[gateway].at;
         if pid.serial & NOBODY == NOBODY {
             return Ok(());
         }
@@ -150,23 +152,23 @@ impl World {
             let own = self.clusters[at].actors.iter().any(|actor| actor.is == is && actor.pid == *pid);
             return if own { Ok(()) } else { Err(Violation::NotHome(is)) };
         }
-        let was = *self.clusters[at].faces.entry(pid.clone()).or_insert(is);
+        let was = *self.gateways[gateway].faces.entry(pid.clone()).or_insert(is);
         if was == is { Ok(()) } else { Err(Violation::TwoFaced { was, is }) }
     }
 
     /// Whom a member stands for is asked of nobody but the one who has it: its number in its cluster.
-    pub(super) fn publish(&mut self, at: usize, members: Vec<Pid>) {
+    pub(super) fn publish(&mut self, gateway: usize, members: Vec<Pid>) {
         for member in members {
-            let home = self.clusters[at].machine.home_of(&member);
+            let home = self.gateways[gateway].machine.home_of(&member);
             let process = home.and_then(|home| {
                 let (cluster, _) = home.node.as_str().split_once('/')?;
                 let cluster = cluster.strip_prefix('c')?.parse().ok()?;
                 Some(Process { cluster, number: home.id })
             });
             if let Some(process) = process {
-                self.clusters[at].faces.insert(member.clone(), process);
+                self.gateways[gateway].faces.insert(member.clone(), process);
             }
-            self.clusters[at].published.push(member);
+            self.gateways[gateway].published.push(member);
         }
     }
 }

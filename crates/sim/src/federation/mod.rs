@@ -27,6 +27,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// How many clusters.
     pub clusters: usize,
+    /// How many gateways each has.
+    pub gateways: usize,
     /// Whether only neighbours are linked, so that the others are reached through them.
     pub chain: bool,
     /// Processes of each cluster.
@@ -50,6 +52,7 @@ impl Scenario {
         Self {
             name: "sound",
             clusters: 2,
+            gateways: 1,
             chain: false,
             processes: 6,
             actions: 400,
@@ -86,13 +89,33 @@ impl Scenario {
 
     /// Whether there are several ways between two clusters.
     fn is_ring(&self) -> bool {
-        self.clusters > 2 && !self.chain
+        (self.clusters > 2 && !self.chain) || self.gateways > 1
+    }
+
+    /// Two gateways a cluster, of which one after the other is killed while traffic runs.
+    #[must_use]
+    pub fn failover() -> Self {
+        Self { name: "failover", gateways: 2, kills: 4, actions: 800, ..Self::sound() }
+    }
+
+    /// Two gateways a cluster, and faults at any time.
+    #[must_use]
+    pub fn pairs() -> Self {
+        Self { name: "pairs", gateways: 2, kills: 4, cuts: 8, ..Self::sound() }
     }
 
     /// One of them, by seed.
     #[must_use]
     pub fn random(seed: u64) -> Self {
-        let all = [Self::sound(), Self::cuts(), Self::triangle(), Self::chain(), Self::crowded()];
+        let all = [
+            Self::sound(),
+            Self::cuts(),
+            Self::triangle(),
+            Self::chain(),
+            Self::crowded(),
+            Self::failover(),
+            Self::pairs(),
+        ];
         all[(seed % all.len() as u64) as usize]
     }
 }

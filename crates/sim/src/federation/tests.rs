@@ -41,6 +41,17 @@ fn clusters_reach_one_another_through_a_third() {
 }
 
 #[test]
+fn another_gateway_stands_in_and_nothing_overtakes() {
+    let report = holds(&Scenario::failover(), 0..8);
+    assert!(report.delivered * 100 > report.sent * 80, "{report:?}");
+}
+
+#[test]
+fn two_gateways_a_side_hold_through_cuts_and_kills() {
+    holds(&Scenario::pairs(), 0..8);
+}
+
+#[test]
 fn little_room_is_kept_to() {
     holds(&Scenario::crowded(), 0..8);
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use metacluster_erl_wire::Pid;
+use metacluster_erl_wire::{Atom, Pid};
 use metacluster_federation::{ExportRule, Federation, Limits, LinkId, Output, Settings, Times};
 use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern};
 use rand::{RngExt, SeedableRng};
@@ -16,13 +16,13 @@ use super::{Process, Report, Sabotage, Scenario, Violation, figures::group, proc
 use crate::queue::Queue;
 
 /// The settings of a gateway: everything of the group `shop` is let out.
-pub(super) fn settings(cluster: usize, epoch: u64, identifiers_max: usize) -> Settings {
+pub(super) fn settings(cluster: usize, number: usize, epoch: u64, identifiers_max: usize) -> Settings {
     let name = format!("c{cluster}");
     Settings {
         cluster: ClusterName::new(&name).expect("a name"),
-        gateway: AgentId(cluster as u128 + 1),
+        gateway: AgentId(cluster as u128 * 10 + number as u128 + 1),
         epoch,
-        node: NodeName::new(&format!("gateway@{name}")).expect("a name"),
+        node: NodeName::new(&format!("gateway@{name}-{number}")).expect("a name"),
         creation: 10 + epoch as u32,
         reference_mark: 0x5104,
         exports: vec![ExportRule {
@@ -63,14 +63,22 @@ pub(super) struct End {
     silent: bool,
 }
 
-/// A gateway and its cluster.
-pub(super) struct Cluster {
+/// A gateway.
+pub(super) struct Gateway {
+    /// Its cluster, and its number there.
+    pub(super) at: usize,
+    number: usize,
+    pub(super) node: Atom,
     pub(super) machine: Federation,
-    pub(super) epoch: u64,
-    pub(super) actors: Vec<Actor>,
-    /// Whom the gateway's pids stand for, in this life of it.
+    epoch: u64,
+    /// Whom its pids stand for, in this life of it.
     pub(super) faces: BTreeMap<Pid, Process>,
     pub(super) published: Vec<Pid>,
+}
+
+/// A cluster.
+pub(super) struct Cluster {
+    pub(super) actors: Vec<Actor>,
     /// Links of a process to a far pid.
     pub(super) links: BTreeSet<(u32, Pid)>,
 }
@@ -80,6 +88,7 @@ pub(super) struct World {
     pub(super) rng: ChaCha8Rng,
     pub(super) queue: Queue<Event>,
     pub(super) clusters: Vec<Cluster>,
+    pub(super) gateways: Vec<Gateway>,
     pub(super) ends: BTreeMap<LinkId, End>,
     pub(super) last_link: u64,
     pub(super) last_word: u32,
@@ -98,13 +107,18 @@ impl World {
                 let node = format!("n{}@c{at}", number % 2);
                 Actor::new(Process { cluster: at, number: number as u32 + 1 }, &node)
             };
-            let mut machine = Federation::new(settings(at, 1, scenario.identifiers_max), Instant::ZERO);
-            nodes_up(&mut machine, at);
-            let actors = (0..scenario.processes).map(actor).collect();
-            let (faces, published, links) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-            Cluster { machine, epoch: 1, actors, faces, published, links }
+            Cluster { actors: (0..scenario.processes).map(actor).collect(), links: BTreeSet::new() }
         });
         let clusters = clusters.collect();
+        let gateways = (0..scenario.clusters * scenario.gateways).map(|place| {
+            let (at, number) = (place / scenario.gateways, place % scenario.gateways);
+            let settings = settings(at, number, 1, scenario.identifiers_max);
+            let node = Atom::from(&settings.node);
+            let mut machine = Federation::new(settings, Instant::ZERO);
+            nodes_up(&mut machine, at);
+            Gateway { at, number, node, machine, epoch: 1, faces: BTreeMap::new(), published: Vec::new() }
+        });
+        let gateways = gateways.collect();
         let mut at = |milliseconds: u64| Instant::from_origin(Duration::from_millis(rng.random_range(0..milliseconds)));
         for _ in 0..scenario.actions {
             queue.push_at(at(60_000), Event::Act);
@@ -112,14 +126,17 @@ impl World {
         for _ in 0..scenario.cuts {
             queue.push_at(at(60_000), Event::Cut);
         }
-        for _ in 0..scenario.kills {
-            queue.push_at(at(60_000), Event::Kill);
+        for kill in 1..=scenario.kills as u64 {
+            // One after the other, each back before the next, where the order is held against all ways.
+            let spaced = Instant::from_origin(Duration::from_secs(13 * kill));
+            queue.push_at(if scenario.cuts == 0 { spaced } else { at(60_000) }, Event::Kill);
         }
         let mut world = Self {
             scenario: *scenario,
             rng,
             queue,
             clusters,
+            gateways,
             ends: BTreeMap::new(),
             last_link: 0,
             last_word: 0,
@@ -156,9 +173,9 @@ impl World {
         self.pass(bound)?;
         for at in 0..self.clusters.len() {
             let mut published = Vec::new();
-            for pid in self.clusters[at].published.clone() {
+            for gateway in self.gateways.iter().filter(|gateway| gateway.at == at) {
                 // Whom a member stands for is known from what it was announced as.
-                published.push(self.clusters[at].faces.get(&pid).copied());
+                published.extend(gateway.published.iter().map(|pid| gateway.faces.get(pid).copied()));
             }
             let count = published.len();
             let members: Vec<Process> = (0..self.clusters.len())
@@ -191,10 +208,10 @@ impl World {
             }
         }
         self.pass(Duration::from_secs(8_000))?;
-        for (at, cluster) in self.clusters.iter().enumerate() {
-            let sizes = cluster.machine.sizes();
-            if sizes.far + sizes.own + sizes.watches > 0 || !cluster.published.is_empty() {
-                return Err(Violation::Leftover { at, kept: sizes.far + sizes.own + sizes.watches });
+        for gateway in &self.gateways {
+            let sizes = gateway.machine.sizes();
+            if sizes.far + sizes.own + sizes.watches > 0 || !gateway.published.is_empty() {
+                return Err(Violation::Leftover { at: gateway.at, kept: sizes.far + sizes.own + sizes.watches });
             }
         }
         Ok(())
@@ -204,15 +221,15 @@ impl World {
         let until = self.now() + time;
         loop {
             self.drain()?;
-            let due = self.clusters.iter().filter_map(|cluster| cluster.machine.next_deadline()).min();
+            let due = self.gateways.iter().filter_map(|gateway| gateway.machine.next_deadline()).min();
             let due = due.filter(|due| *due <= until).map_or(until, |due| due.max(self.now()));
             match self.queue.pop_until(due) {
                 Some(event) => self.handle(event)?,
                 None => {
                     let now = self.now();
-                    for cluster in &mut self.clusters {
-                        if cluster.machine.next_deadline().is_some_and(|due| due <= now) {
-                            cluster.machine.handle_timeout(now);
+                    for gateway in &mut self.gateways {
+                        if gateway.machine.next_deadline().is_some_and(|due| due <= now) {
+                            gateway.machine.handle_timeout(now);
                         }
                     }
                     if now >= until {
@@ -228,12 +245,12 @@ impl World {
         match event {
             Event::Bytes(link, bytes) => {
                 if let Some(end) = self.ends.get(&link) {
-                    self.clusters[end.at].machine.handle_link(now, link, &bytes);
+                    self.gateways[end.at].machine.handle_link(now, link, &bytes);
                 }
             }
             Event::Closed(link) => {
                 if let Some(end) = self.ends.remove(&link) {
-                    self.clusters[end.at].machine.link_closed(now, link);
+                    self.gateways[end.at].machine.link_closed(now, link);
                 }
             }
             Event::Link(one, other) => self.link(one, other),
@@ -246,9 +263,10 @@ impl World {
     }
 
     fn link_all(&mut self) {
-        for one in 0..self.clusters.len() {
-            for other in one + 1..self.clusters.len() {
-                if !self.scenario.chain || other == one + 1 {
+        for one in 0..self.gateways.len() {
+            for other in one + 1..self.gateways.len() {
+                let (here, there) = (self.gateways[one].at, self.gateways[other].at);
+                if here != there && (!self.scenario.chain || there == here + 1) {
                     self.link(one, other);
                 }
             }
@@ -268,8 +286,8 @@ impl World {
         let now = self.now();
         self.ends.insert(here, End { at: one, other: there, arrives: now, silent: false });
         self.ends.insert(there, End { at: other, other: here, arrives: now, silent: false });
-        self.clusters[one].machine.link_opened(now, here, None, true);
-        self.clusters[other].machine.link_opened(now, there, None, false);
+        self.gateways[one].machine.link_opened(now, here, None, true);
+        self.gateways[other].machine.link_opened(now, there, None, false);
     }
 
     /// Cuts a link: at once for both ends, or with one way silent.
@@ -303,26 +321,30 @@ impl World {
 
     /// A gateway is gone and comes back with nothing: its cluster's nodes fire what hung on its pids.
     fn kill(&mut self) -> Result<(), Violation> {
-        let at = self.rng.random_range(0..self.clusters.len());
-        let links: Vec<LinkId> = self.ends.iter().filter(|(_, end)| end.at == at).map(|(link, _)| *link).collect();
+        let place = self.rng.random_range(0..self.gateways.len());
+        let links: Vec<LinkId> = self.ends.iter().filter(|(_, end)| end.at == place).map(|(link, _)| *link).collect();
         for link in links {
             self.sever(link);
             self.ends.remove(&link);
         }
         let now = self.now();
-        let cluster = &mut self.clusters[at];
-        cluster.epoch += 1;
-        cluster.machine = Federation::new(settings(at, cluster.epoch, self.scenario.identifiers_max), now);
-        nodes_up(&mut cluster.machine, at);
-        cluster.faces.clear();
-        cluster.published.clear();
-        cluster.links.clear();
+        let gateway = &mut self.gateways[place];
+        gateway.epoch += 1;
+        let settings = settings(gateway.at, gateway.number, gateway.epoch, self.scenario.identifiers_max);
+        gateway.machine = Federation::new(settings, now);
+        nodes_up(&mut gateway.machine, gateway.at);
+        gateway.faces.clear();
+        gateway.published.clear();
+        let cluster = &mut self.clusters[gateway.at];
+        cluster.links.retain(|(_, far)| far.node != gateway.node);
         for actor in &mut cluster.actors {
-            actor.watchers.clear();
-            actor.monitors.clear();
-            actor.taken_back.clear();
+            actor.watchers.retain(|(watcher, _)| watcher.node != gateway.node);
+            // They fire, all of them.
+            let fired = actor.monitors.extract_if(.., |_, (target, _)| target.node == gateway.node);
+            fired.for_each(drop);
+            actor.known.retain(|(pid, _)| pid.node != gateway.node);
             if actor.alive && actor.member {
-                cluster.machine.local_joined(now, &group(), std::slice::from_ref(&actor.pid));
+                gateway.machine.local_joined(now, &group(), std::slice::from_ref(&actor.pid));
             }
         }
         Ok(())
@@ -330,12 +352,12 @@ impl World {
 
     pub(super) fn drain(&mut self) -> Result<(), Violation> {
         let now = self.now();
-        for at in 0..self.clusters.len() {
-            while let Some(output) = self.clusters[at].machine.poll_output() {
+        for at in 0..self.gateways.len() {
+            while let Some(output) = self.gateways[at].machine.poll_output() {
                 match output {
                     Output::Transmit(link) => {
                         let mut bytes = BytesMut::new();
-                        while let Some(piece) = self.clusters[at].machine.poll_transmit(now, link) {
+                        while let Some(piece) = self.gateways[at].machine.poll_transmit(now, link) {
                             bytes.extend_from_slice(piece.head.as_ref().map_or(&[][..], |head| head));
                             bytes.extend_from_slice(&piece.body);
                         }
@@ -353,7 +375,7 @@ impl World {
                         if self.scenario.sabotage == Some(Sabotage::KeepMember) {
                             members.clear();
                         }
-                        let published = &mut self.clusters[at].published;
+                        let published = &mut self.gateways[at].published;
                         for member in members {
                             if let Some(place) = published.iter().position(|known| *known == member) {
                                 published.remove(place);
@@ -363,7 +385,7 @@ impl World {
                     Output::Notice(_) => {}
                 }
             }
-            let sizes = self.clusters[at].machine.sizes();
+            let sizes = self.gateways[at].machine.sizes();
             // Pids, ports and references, each.
             let max = 3 * self.scenario.identifiers_max;
             if sizes.far > max || sizes.own > max {

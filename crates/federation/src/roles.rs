@@ -1,0 +1,173 @@
+//! Which of several gateways of a cluster publishes what another cluster lets out, and whom of that one it asks.
+//!
+//! Every gateway of the one may be linked to every gateway of the other, but a member must be published once. Those that
+//! export say who may ask them: of the gateways of a cluster that are linked to them the one that comes first, as soon as
+//! no other asks any more. A gateway that may asks one of them, and none as long as any says that it may not. Who comes
+//! first is a matter of ids and of the two clusters ([`rank`]), so all judge alike, and other pairs of clusters use other
+//! gateways.
+//!
+//! Who lost the gateway that it asked waits for [`crate::Times::takeover_after`] before it asks another: what the lost one
+//! had sent to the nodes of its cluster is read by then, so that nothing overtakes it. A gateway lets another one ask only
+//! after it has handled all that the one before had sent.
+
+use metacluster_types::{AgentId, ClusterName, Instant};
+
+use crate::{
+    Federation,
+    codec::{CodecError, Reader, frame::Kind},
+    directory::hash,
+    peer::PeerId,
+};
+use bytes::BufMut;
+
+/// The place of a gateway among those of its cluster, for a pair of clusters. Lower is first.
+fn rank(one: &ClusterName, other: &ClusterName, gateway: AgentId) -> (u64, AgentId) {
+    let (first, second) = if one < other { (one, other) } else { (other, one) };
+    (hash(&[first.as_str().as_bytes(), second.as_str().as_bytes(), &gateway.0.to_be_bytes()]), gateway)
+}
+
+impl Federation {
+    /// The gateways of a cluster that are linked, the first one first.
+    fn linked(&self, cluster: &ClusterName) -> Vec<PeerId> {
+        let mut linked: Vec<PeerId> = PeerId::all()
+            .take(self.peers.len())
+            .filter(|peer| self.peer(*peer).link.is_some() && self.peer(*peer).cluster == *cluster)
+            .collect();
+        linked.sort_by_key(|peer| rank(&self.settings.cluster, cluster, self.peer(*peer).gateway));
+        linked
+    }
+
+    /// A link to a gateway of this cluster came or went, or one of them asks no more: who may ask is judged again.
+    pub(crate) fn elect(&mut self, cluster: &ClusterName) {
+        let linked = self.linked(cluster);
+        let Some((&first, others)) = linked.split_first() else { return };
+        for &other in others {
+            self.say_role(other, false);
+        }
+        if !others.iter().any(|other| self.peer(*other).in_step) {
+            self.say_role(first, true);
+        }
+    }
+
+    fn say_role(&mut self, peer: PeerId, may_ask: bool) {
+        let state = self.peer_mut(peer);
+        let Some(link) = state.link.filter(|_| state.told_role != Some(may_ask)) else { return };
+        state.told_role = Some(may_ask);
+        if let Some(state) = self.links.get_mut(&link) {
+            state.control(Kind::Role, |out| out.put_u8(may_ask.into()));
+        }
+        self.wake(link);
+    }
+
+    /// The other side says whether this gateway may ask it.
+    pub(crate) fn role_came(&mut self, now: Instant, peer: PeerId, body: &[u8]) -> Result<(), CodecError> {
+        let mut reader = Reader::new(body);
+        let may_ask = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(CodecError::Invalid("role")),
+        };
+        reader.end()?;
+        let state = self.peer_mut(peer);
+        state.role = Some(may_ask);
+        let cluster = state.cluster.clone();
+        self.choose(now, &cluster);
+        Ok(())
+    }
+
+    /// The other side asks no more.
+    pub(crate) fn rests(&mut self, peer: PeerId) {
+        let state = self.peer_mut(peer);
+        state.in_step = false;
+        let cluster = state.cluster.clone();
+        self.elect(&cluster);
+    }
+
+    /// A role, a link or a time is another: judges whom of a cluster to ask for its groups, and asks.
+    pub(crate) fn choose(&mut self, now: Instant, cluster: &ClusterName) {
+        let linked = self.linked(cluster);
+        let asked = linked.iter().copied().find(|peer| self.peer(*peer).asked);
+        if linked.iter().any(|peer| self.peer(*peer).role == Some(false)) {
+            if let Some(asked) = asked {
+                self.rest(now, asked);
+            }
+            return;
+        }
+        if asked.is_some() {
+            return;
+        }
+        let Some(first) = linked.into_iter().find(|peer| self.peer(*peer).role == Some(true)) else { return };
+        let waits = self
+            .takeovers
+            .get(cluster)
+            .is_some_and(|(lost, at)| *lost != first && now.since(*at) < self.settings.times.takeover_after);
+        if !waits {
+            self.takeovers.remove(cluster);
+            self.ask(first);
+        }
+    }
+
+    /// Asks for the groups of a gateway, by what is known of them.
+    fn ask(&mut self, peer: PeerId) {
+        let digest = self.peer(peer).directory.digest(&self.identifiers);
+        let state = self.peer_mut(peer);
+        let Some(link) = state.link else { return };
+        state.asked = true;
+        state.unanswered += 1;
+        if let Some(state) = self.links.get_mut(&link) {
+            state.control(Kind::Digest, |out| digest.iter().for_each(|part| out.put_u64(*part)));
+        }
+        self.wake(link);
+    }
+
+    /// Another gateway of this cluster is to publish.
+    fn rest(&mut self, now: Instant, peer: PeerId) {
+        self.withdraw_all(peer);
+        self.drop_directory(now, peer);
+        let state = self.peer_mut(peer);
+        state.asked = false;
+        let Some(link) = state.link else { return };
+        if let Some(state) = self.links.get_mut(&link) {
+            state.control(Kind::Resting, |_| {});
+        }
+        self.wake(link);
+    }
+
+    /// Whether groups that come are what was asked for last; what was asked for before is not wanted any more.
+    pub(crate) fn awaits_groups(&self, peer: PeerId) -> Result<bool, CodecError> {
+        let state = self.peer(peer);
+        if state.unanswered == 0 {
+            return Err(CodecError::Invalid("groups that nobody asked for"));
+        }
+        Ok(state.asked && state.unanswered == 1)
+    }
+
+    /// Whether changes that come are of what is published.
+    pub(crate) fn takes_changes(&self, peer: PeerId) -> bool {
+        let state = self.peer(peer);
+        state.asked && state.unanswered == 0
+    }
+
+    /// Those who waited long enough take over.
+    pub(crate) fn take_over(&mut self, now: Instant) {
+        let after = self.settings.times.takeover_after;
+        let due: Vec<ClusterName> =
+            self.takeovers.extract_if(.., |_, (_, at)| now.since(*at) >= after).map(|(c, _)| c).collect();
+        for cluster in due {
+            self.choose(now, &cluster);
+        }
+    }
+
+    /// The link of a gateway is gone: all else about it that holds for one link only is forgotten, and others may step in.
+    pub(crate) fn stand_in(&mut self, now: Instant, peer: PeerId) {
+        let state = self.peer_mut(peer);
+        let asked = std::mem::take(&mut state.asked);
+        (state.in_step, state.role, state.told_role, state.unanswered) = (false, None, None, 0);
+        let cluster = state.cluster.clone();
+        if asked {
+            self.takeovers.insert(cluster.clone(), (peer, now));
+        }
+        self.elect(&cluster);
+        self.choose(now, &cluster);
+    }
+}
