@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use metacluster_federation::ExportRule;
+use metacluster_federation::{ExportRule, Limits};
 use metacluster_types::Pattern;
 
 use super::{
@@ -68,7 +68,23 @@ pub(super) fn validate(
             faults.push(Fault::new(&Origin::Default, format!("a gateway needs `{path}`: {expected}")));
         }
     }
-    Some(FederationConfig { listen, peers, identity: identity?, trust, exports })
+    Some(FederationConfig { listen, peers, identity: identity?, trust, exports, limits: limits(values) })
+}
+
+/// The bounds of the machine, with what is held against one gateway.
+fn limits(values: &Values) -> Limits {
+    let number = |path: &str| values.number(path);
+    let default = Limits::default();
+    let size = |path: &str, default: usize| number(path).and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
+    let identifiers_of_peer_max = size("federation.identifiers_max", default.identifiers_of_peer_max);
+    Limits {
+        messages_per_second: number("federation.messages_per_second").and_then(|n| u32::try_from(n).ok()),
+        bytes_per_second: number("federation.bytes_per_second").and_then(|n| u32::try_from(n).ok()),
+        identifiers_max: default.identifiers_max.max(identifiers_of_peer_max.saturating_mul(2)),
+        identifiers_of_peer_max,
+        members_of_peer_max: size("federation.members_max", default.members_of_peer_max),
+        ..default
+    }
 }
 
 fn export(raw: Raw, faults: &mut Vec<Fault>) -> Option<ExportRule> {

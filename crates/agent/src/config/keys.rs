@@ -154,6 +154,32 @@ pub(super) const KEYS: &[Key] = &[
         Fixed(""),
         "The files with the certificates of the clusters that are let in. A gateway must have one at least.",
     ),
+    key(
+        "federation.messages_per_second",
+        Kind::Count { min: 1, max: u32::MAX as u64 },
+        Computed("no limit"),
+        "How many messages, monitors and links one gateway of another cluster may bring in a second; more are refused and \
+         counted.",
+    ),
+    key(
+        "federation.bytes_per_second",
+        Kind::Count { min: 1, max: u32::MAX as u64 },
+        Computed("no limit"),
+        "How many bytes of messages one may bring in a second; a message of any size has its turn.",
+    ),
+    key(
+        "federation.identifiers_max",
+        Kind::Count { min: 100, max: 1 << 24 },
+        Fixed("524288"),
+        "How many pids, and as many references, of other clusters are kept of one gateway. Past it the one that was idle \
+         longest goes; if none is idle, the message is refused.",
+    ),
+    key(
+        "federation.members_max",
+        Kind::Count { min: 1, max: 1 << 24 },
+        Fixed("262144"),
+        "How many members of groups one gateway may announce; more are not published.",
+    ),
     key("api.socket", Kind::Path, Computed("metacluster.sock in state_dir"), "The Unix socket of the API."),
     key(
         "api.http",

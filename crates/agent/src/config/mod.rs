@@ -27,7 +27,7 @@ use std::{
 
 use metacluster_discovery::{Settings, settings::COMMON, spec::Spec};
 use metacluster_erl::epmd::Network;
-use metacluster_federation::ExportRule;
+use metacluster_federation::{ExportRule, Limits};
 use metacluster_formation::Guard;
 use metacluster_types::{
     ClusterName, Cookie, Event, EventKind, NodeName, Pattern, Place, Role, Said, Tags, TopologyName,
@@ -274,6 +274,8 @@ pub struct FederationConfig {
     pub trust: Vec<PathBuf>,
     /// Which groups it lets out.
     pub exports: Vec<ExportRule>,
+    /// Its bounds, among them what one gateway of another cluster may bring.
+    pub limits: Limits,
 }
 
 /// Where the API listens.

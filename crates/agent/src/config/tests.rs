@@ -345,6 +345,10 @@ fn every_key_has_a_variable() {
         ("FEDERATION_PEERS", "gw.west:4391,gw.east:4391"),
         ("FEDERATION_IDENTITY", "/gw.pem"),
         ("FEDERATION_TRUST", "/west.pem"),
+        ("FEDERATION_MESSAGES_PER_SECOND", "1000"),
+        ("FEDERATION_BYTES_PER_SECOND", "1000000"),
+        ("FEDERATION_IDENTIFIERS_MAX", "5000"),
+        ("FEDERATION_MEMBERS_MAX", "700"),
         ("SOCKET", "/tmp/s.sock"),
         ("API_HTTP", "off"),
         ("MEMBERSHIP_ENABLED", "false"),
@@ -375,6 +379,9 @@ fn every_key_has_a_variable() {
     assert_eq!(federation.listen, Some(SocketAddr::from(([0, 0, 0, 0], 4391))));
     assert_eq!((federation.peers.len(), federation.trust.len()), (2, 1));
     assert_eq!(federation.identity, PathBuf::from("/gw.pem"));
+    let limits = federation.limits;
+    assert_eq!((limits.messages_per_second, limits.bytes_per_second), (Some(1_000), Some(1_000_000)));
+    assert_eq!((limits.identifiers_of_peer_max, limits.members_of_peer_max), (5_000, 700));
     let membership = config.membership;
     assert!(!membership.enabled && !membership.candidates);
     assert_eq!((membership.listen, membership.port), (Some(IpAddr::from([10, 0, 0, 4])), Some(45_000)));

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use metacluster_erl::{
         term::{self, Limits},
     },
 };
-use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Piece, Status};
+use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Piece, Refusal, Status};
 use metacluster_types::{AgentId, ClusterName, EventKind, NodeName, Subject};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
@@ -49,6 +50,7 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Outlet {
     ready: Notify,
+    over: Notify,
     end: Mutex<Option<End>>,
 }
 
@@ -64,6 +66,20 @@ impl Outlet {
     /// Waits until there may be something to write.
     pub(crate) async fn ready(&self) {
         self.ready.notified().await;
+    }
+
+    /// Waits until the link is to be dropped, whatever waits to be written: at once when it has no farewell, and when the
+    /// farewell had its time.
+    pub(crate) async fn given_up(&self, farewell: Duration) -> End {
+        loop {
+            if let Some(end) = self.end() {
+                if !end.farewell.is_empty() {
+                    tokio::time::sleep(farewell).await;
+                }
+                return end;
+            }
+            self.over.notified().await;
+        }
     }
 
     /// Whether it has ended, and how.
@@ -207,14 +223,15 @@ impl Hub {
                         let end = End { farewell, reason, gateway };
                         outlet.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
                         outlet.ready.notify_one();
+                        outlet.over.notify_one();
                     }
                 }
                 Output::Deliver { node, lane, control, payload, signal } => {
-                    self.send(node.as_str(), lane, control, payload, signal);
+                    self.send(state, node.as_str(), lane, control, payload, signal);
                 }
                 Output::Signal { node, lane, control, payload } => {
                     let payload = payload.map(|term| encoded(&term));
-                    self.send(node.as_str(), lane, encoded(&Term::from(control)), payload, true);
+                    self.send(state, node.as_str(), lane, encoded(&Term::from(control)), payload, true);
                 }
                 Output::Publish { group, members } => {
                     if let (Some(scope), Some(name)) = (state.scopes.get(&group.scope), decoded(&group))
@@ -233,12 +250,20 @@ impl Hub {
         }
     }
 
-    fn send(&self, node: &str, lane: u64, control: Bytes, payload: Option<Bytes>, signal: bool) {
+    /// What a node does not take is dropped and counted.
+    fn send(&self, state: &mut State, node: &str, lane: u64, control: Bytes, payload: Option<Bytes>, signal: bool) {
         let Ok(name) = NodeName::new(node) else { return };
         match self.node.send_encoded(&name, lane, control, payload, signal) {
             Ok(()) => {}
-            Err(SendError::Busy) => debug!("federation: {node} does not read, and a message to it is dropped"),
-            Err(error) => debug!("federation: a message to {node} is dropped: {error}"),
+            Err(SendError::Busy) => {
+                if state.machine.dropped(Refusal::SlowNode).is_power_of_two() {
+                    warn!("federation: {node} does not read, and messages to it are dropped");
+                }
+            }
+            Err(error) => {
+                state.machine.dropped(Refusal::NoConnection);
+                debug!("federation: a message to {node} is dropped: {error}");
+            }
         }
     }
 

@@ -126,11 +126,17 @@ async fn run(
     drop(stream.get_ref().0.set_nodelay(true));
     let (link, outlet) = hub.open(cluster, dialled);
     let closing = Closing { hub, link };
-    let (reader, writer) = tokio::io::split(stream);
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let end = tokio::select! {
-        () = read(hub, link, reader) => outlet.end(),
-        end = write(hub, link, &outlet, writer) => end,
+        () = read(hub, link, &mut reader) => outlet.end(),
+        end = write(hub, link, &outlet, &mut writer) => end,
+        // The writer may wait for an end that does not read.
+        end = outlet.given_up(FAREWELL) => Some(end),
     };
+    if end.as_ref().is_none_or(|end| end.farewell.is_empty()) {
+        // Reset: what waits in the system must not arrive when another link is in use.
+        drop(reader.unsplit(writer).get_ref().0.set_zero_linger());
+    }
     drop(closing);
     let end = end?;
     debug!("federation: a link ended: {}", end.reason);
@@ -149,7 +155,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-async fn read(hub: &Hub, link: LinkId, mut reader: ReadHalf<TlsStream<TcpStream>>) {
+async fn read(hub: &Hub, link: LinkId, reader: &mut ReadHalf<TlsStream<TcpStream>>) {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
         buffer.clear();
@@ -162,7 +168,7 @@ async fn read(hub: &Hub, link: LinkId, mut reader: ReadHalf<TlsStream<TcpStream>
     }
 }
 
-async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, mut writer: WriteHalf<TlsStream<TcpStream>>) -> Option<End> {
+async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, writer: &mut WriteHalf<TlsStream<TcpStream>>) -> Option<End> {
     let mut pieces = Vec::new();
     loop {
         hub.take(link, &mut pieces);

@@ -17,7 +17,7 @@ mod view;
 use std::sync::{Arc, OnceLock};
 
 use metacluster_erl::Node;
-use metacluster_federation::{Federation, Limits, Settings, Times};
+use metacluster_federation::{Federation, Settings, Times};
 use metacluster_types::{AgentId, ClusterName, NodeName};
 use rand::RngExt as _;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -107,7 +107,7 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
         reference_mark: node.mark_of_relay(),
         exports: parts.config.exports.clone(),
         times: Times::default(),
-        limits: Limits::default(),
+        limits: parts.config.limits,
     };
     info!("federation: {} is a gateway of {}", node.name(), settings.cluster);
     let mut scopes: Vec<String> = settings.exports.iter().map(|rule| rule.scope.clone()).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metacluster_federation::Status;
+use metacluster_federation::{Refusals, Status};
 use metacluster_types::{ClusterName, NodeName};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,10 @@ pub struct FederationAnswer {
     pub identifiers: usize,
     /// Monitors and links across.
     pub watches: usize,
+    /// What was dropped within this cluster, by kind: to processes that no one can use any more, and to nodes that do not
+    /// read or are gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// One gateway of another cluster.
@@ -34,6 +38,10 @@ pub struct GatewayView {
     pub node: NodeName,
     /// Whether the link is up.
     pub linked: bool,
+    /// Whether its groups are published here; of several gateways of a cluster one is asked for them, the others stand
+    /// by.
+    #[serde(default)]
+    pub publishing: bool,
     /// For how many whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linked_seconds: Option<u64>,
@@ -56,11 +64,16 @@ pub struct GatewayView {
     pub refused: BTreeMap<String, u64>,
 }
 
+fn named(refusals: &Refusals) -> BTreeMap<String, u64> {
+    refusals.iter().map(|(kind, count)| (kind.as_str().to_owned(), count)).collect()
+}
+
 pub(super) fn answer(status: &Status) -> FederationAnswer {
     let gateway = |gateway: &metacluster_federation::GatewayStatus| GatewayView {
         cluster: gateway.cluster.clone(),
         node: gateway.node.clone(),
         linked: gateway.up.is_some(),
+        publishing: gateway.asked,
         linked_seconds: gateway.up.map(|up| up.as_secs()),
         groups: gateway.groups,
         members: gateway.members,
@@ -69,7 +82,7 @@ pub(super) fn answer(status: &Status) -> FederationAnswer {
         bytes_out: gateway.traffic.bytes_out,
         bytes_in: gateway.traffic.bytes_in,
         waiting_bytes: gateway.waiting_bytes,
-        refused: gateway.refusals.iter().map(|(kind, count)| (kind.as_str().to_owned(), count)).collect(),
+        refused: named(&gateway.refusals),
     };
     FederationAnswer {
         version: VERSION,
@@ -78,5 +91,6 @@ pub(super) fn answer(status: &Status) -> FederationAnswer {
         exported_groups: status.exported_groups,
         identifiers: status.sizes.far,
         watches: status.sizes.watches,
+        dropped: named(&status.refused_here),
     }
 }

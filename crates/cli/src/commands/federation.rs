@@ -125,7 +125,8 @@ async fn status(listing: Listing) -> Outcome {
     let mut table = Table::new(&["CLUSTER", "GATEWAY", "LINK", "GROUPS", "MEMBERS", "OUT", "IN", "REFUSED"]);
     for gateway in &answer.gateways {
         let link = match gateway.linked_seconds {
-            Some(seconds) => Cell::toned(&format!("up {seconds}s"), Tone::Good),
+            Some(seconds) if gateway.publishing => Cell::toned(&format!("up {seconds}s"), Tone::Good),
+            Some(seconds) => Cell::toned(&format!("up {seconds}s, stands by"), Tone::Good),
             None if answer.cut.contains(&gateway.cluster) => Cell::toned("cut", Tone::Doubtful),
             None => Cell::toned("down", Tone::Bad),
         };
