@@ -184,8 +184,7 @@ impl Federation {
     }
 
     fn meet(&mut self, now: Instant, hello: &Hello) -> Option<PeerId> {
-        let id = PeerId::new(self.peers.len())?;
-        self.peers.push(Peer {
+        let new = Peer {
             cluster: hello.cluster.clone(),
             gateway: hello.gateway,
             epoch: hello.epoch,
@@ -202,7 +201,18 @@ impl Federation {
             traffic: Traffic::default(),
             refusals: Refusals::default(),
             told: None,
-        });
+        };
+        if let Some(id) = PeerId::new(self.peers.len()) {
+            self.peers.push(new);
+            return Some(id);
+        }
+        // The one that is gone for longest makes room.
+        let gone = PeerId::all().filter(|peer| self.peer(*peer).link.is_none());
+        let id = gone.min_by_key(|peer| self.peer(*peer).since)?;
+        self.drop_directory(now, id);
+        self.identifiers.forget(id);
+        self.takeovers.retain(|_, (lost, _)| *lost != id);
+        *self.peer_mut(id) = new;
         Some(id)
     }
 

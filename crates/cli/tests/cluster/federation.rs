@@ -9,18 +9,18 @@ use metacluster_testbed::{Agent, Beam, Host, Network, eventually, require};
 use crate::support::{NEEDED, SOON, binary};
 
 /// A cluster of one host: a gateway and a node with `pg`.
-struct Cluster {
-    beam: Beam,
-    agent: Agent,
-    host: Host,
+pub(crate) struct Cluster {
+    pub(crate) beam: Beam,
+    pub(crate) agent: Agent,
+    pub(crate) host: Host,
     name: &'static str,
 }
 
-fn folder(host: &Host) -> PathBuf {
+pub(crate) fn folder(host: &Host) -> PathBuf {
     host.home().join("federation")
 }
 
-fn command(host: &Host, arguments: &[&str]) -> Result<String> {
+pub(crate) fn command(host: &Host, arguments: &[&str]) -> Result<String> {
     let output = host.command(binary()).args(arguments).output().context("it runs")?;
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{arguments:?}: {complaint}");
@@ -43,19 +43,27 @@ fn config(host: &Host, name: &str, other: &Host) -> Result<String> {
 }
 
 /// Makes the certificates of a cluster's gateway.
-fn prove(host: &Host, name: &str) -> Result<()> {
+pub(crate) fn prove(host: &Host, name: &str) -> Result<()> {
     let folder = folder(host).display().to_string();
     command(host, &["federation", "init", name, "--dir", &folder])?;
     command(host, &["federation", "issue", "--dir", &folder])?;
     host.write_cookie(&format!("COOKIE{name}"))
 }
 
-fn clusters() -> Result<[Cluster; 2]> {
+pub(crate) fn clusters() -> Result<[Cluster; 2]> {
     let network = Network::new()?;
     let [east, west] = network.hosts()?;
+    clusters_that_dial(east, west, None)
+}
+
+/// As [`clusters`], with a name in the place of the address of `east`.
+pub(crate) fn clusters_that_dial(east: Host, west: Host, name: Option<&str>) -> Result<[Cluster; 2]> {
     prove(&east, "east")?;
     prove(&west, "west")?;
-    let (east_config, west_config) = (config(&east, "east", &west)?, config(&west, "west", &east)?);
+    let (east_config, mut west_config) = (config(&east, "east", &west)?, config(&west, "west", &east)?);
+    if let Some(name) = name {
+        west_config = west_config.replace(&format!("{}:4391", east.address()), &format!("{name}:4391"));
+    }
     let start = |host: Host, name: &'static str, config: &str| -> Result<Cluster> {
         let agent = host.agent(binary()).config(config)?.start()?;
         let beam = host.beam("shop").flags("-kernel start_pg true").spawn()?;
@@ -70,7 +78,7 @@ fn clusters() -> Result<[Cluster; 2]> {
 
 impl Cluster {
     /// Starts a server in the group `orders`, which answers `{echo, Term}` and ends on `stop`.
-    fn serve(&self) -> Result<()> {
+    pub(crate) fn serve(&self) -> Result<()> {
         self.beam.eval(
             "Server = spawn(fun Loop() -> receive
                 {'$gen_call', {Caller, _} = From, {echo, Term}} ->
@@ -84,7 +92,7 @@ impl Cluster {
     }
 
     /// Waits until the group `orders` has so many members here that are of another cluster.
-    fn wait_members(&self, count: usize) -> Result<Duration> {
+    pub(crate) fn wait_members(&self, count: usize) -> Result<Duration> {
         eventually(SOON, &format!("{} sees {count} far members", self.name), || {
             let far = "length(pg:get_members(orders) -- pg:get_local_members(orders))";
             let members = self.beam.eval(far).map_err(|error| format!("{error:#}"))?;

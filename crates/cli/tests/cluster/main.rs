@@ -7,6 +7,8 @@ mod aws;
 mod bad_input;
 mod death;
 mod federation;
+mod federation_faults;
+mod federation_pairs;
 mod heal;
 mod hosts;
 mod libcluster;

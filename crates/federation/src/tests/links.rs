@@ -74,6 +74,24 @@ fn a_cluster_that_is_cut_off_stays_out_until_it_is_allowed() {
 }
 
 #[test]
+fn gateways_that_are_gone_make_room_for_others() {
+    let names: Vec<_> = (0..70).map(|number| format!("c{number}")).collect();
+    let mut world = World::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for other in 1..70 {
+        let (link, _) = world.link(0, other);
+        world.join(
+            other,
+            "orders",
+            &Pid { node: Atom::new(&format!("shop@c{other}")).expect("short"), ..pid("a@b", 1) },
+        );
+        assert_eq!(world.gateways[0].published["orders"].len(), 1, "{other}");
+        world.pass(Duration::from_millis(10));
+        world.cut(link);
+    }
+    assert_eq!(world.gateways[0].machine.status(world.now).gateways.len(), 64);
+}
+
+#[test]
 fn a_gateway_of_the_same_cluster_and_one_of_another_version_are_refused() {
     let mut world = World::with(vec![settings("east", 1), settings("east", 2)]);
     world.link(0, 1);
