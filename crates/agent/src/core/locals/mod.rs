@@ -12,6 +12,7 @@ mod holder;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use metacluster_erl::Node;
@@ -19,6 +20,7 @@ use metacluster_types::{NodeName, Pattern};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
 use self::holder::Holder;
@@ -26,6 +28,8 @@ use super::{epmd::Registered, ours::Ours};
 
 /// How many names are held at most.
 const NAMES_MAX: usize = 4_096;
+/// How long nodes that an epmd does not know any more may take to register again: above the 2 s of `erl_epmd`.
+const REGISTERS_AGAIN: Duration = Duration::from_secs(4);
 
 /// What became of a local node.
 #[derive(Debug)]
@@ -103,7 +107,8 @@ impl Selection {
 }
 
 /// Holds what is registered until it is aborted. Takes up nobody while `free` says that another program has the name of
-/// the agent's own node.
+/// the agent's own node, and nobody new while a node that lives is missing from an epmd that has just been started: a
+/// new node would be linked to its peers, would not find the missing one, and its `global` would have everybody drop it.
 pub(crate) async fn watch_registered(
     mut registered: watch::Receiver<Registered>,
     mut free: watch::Receiver<bool>,
@@ -114,6 +119,7 @@ pub(crate) async fn watch_registered(
     // Each name that is held, with the way to tell its holder of the port.
     let mut ports: BTreeMap<String, watch::Sender<Option<u16>>> = BTreeMap::new();
     let mut holders: JoinSet<String> = JoinSet::new();
+    let mut missing = Missing::default();
     loop {
         if free.wait_for(|&free| free).await.is_err() {
             return;
@@ -123,7 +129,9 @@ pub(crate) async fn watch_registered(
             let port_now = now.get(basename).copied();
             port.send_if_modified(|port| std::mem::replace(port, port_now) != port_now);
         }
-        for (basename, port) in now.iter().filter(|(basename, _)| selection.admits_basename(basename)) {
+        let wait = missing.wait(Instant::now(), ports.keys().filter(|held| !now.contains_key(*held)));
+        let new = now.iter().filter(|(basename, _)| wait.is_none() && selection.admits_basename(basename));
+        for (basename, port) in new {
             if ports.contains_key(basename) || ports.len() >= NAMES_MAX {
                 continue;
             }
@@ -138,7 +146,24 @@ pub(crate) async fn watch_registered(
             },
             // The name may have come back while its holder ended.
             Some(Ok(basename)) = holders.join_next() => drop(ports.remove(&basename)),
+            () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => {}
         }
+    }
+}
+
+/// The held names that epmd does not know, each with the time until when it is waited for.
+#[derive(Debug, Default)]
+struct Missing(BTreeMap<String, Instant>);
+
+impl Missing {
+    /// These are missing now. Gives until when new names wait for one of them; each is waited for once.
+    fn wait<'n>(&mut self, now: Instant, names: impl Iterator<Item = &'n String>) -> Option<Instant> {
+        let names: BTreeSet<&String> = names.collect();
+        self.0.retain(|name, _| names.contains(name));
+        for name in names {
+            self.0.entry(name.clone()).or_insert(now + REGISTERS_AGAIN);
+        }
+        self.0.values().copied().filter(|&until| until > now).max()
     }
 }
 
@@ -148,6 +173,19 @@ mod tests {
 
     fn selection(patterns: &[&str]) -> Selection {
         Selection { patterns: patterns.iter().map(|text| Pattern::new(text)).collect(), own: "metacluster".to_owned() }
+    }
+
+    #[test]
+    fn new_names_wait_once_for_a_node_that_epmd_has_lost() {
+        let (mut missing, begin) = (Missing::default(), Instant::now());
+        let lost = ["shop".to_owned()];
+        assert_eq!(missing.wait(begin, [].iter()), None, "nobody is missing");
+        let until = begin + REGISTERS_AGAIN;
+        assert_eq!(missing.wait(begin, lost.iter()), Some(until));
+        assert_eq!(missing.wait(begin + REGISTERS_AGAIN / 2, lost.iter()), Some(until), "not for longer");
+        assert_eq!(missing.wait(until, lost.iter()), None, "it does not come back");
+        assert_eq!(missing.wait(until, [].iter()), None);
+        assert!(missing.wait(until, lost.iter()).is_some(), "it came back and was lost again");
     }
 
     #[test]
