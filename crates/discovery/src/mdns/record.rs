@@ -36,7 +36,11 @@ pub(super) fn own(local: &Local, port: u16) -> Result<ServiceInfo, mdns_sd::Erro
         texts.push((format!("n{at}"), node.to_string()));
     }
     let host = format!("metacluster-{id}.local.");
-    Ok(ServiceInfo::new(SERVICE, &id, &host, "", port, texts.as_slice())?.enable_addr_auto())
+    let mut service = ServiceInfo::new(SERVICE, &id, &host, "", port, texts.as_slice())?.enable_addr_auto();
+    // The name is drawn from 128 random bits, so nobody else has it; and the library does not announce a TXT record that
+    // changes while its name is probed.
+    service.set_requires_probe(false);
+    Ok(service)
 }
 
 /// Another agent.
