@@ -129,6 +129,13 @@ async fn a_slip_a_missing_file_and_a_file_without_end_cost_no_candidate() {
     huge.set_len(1 << 40).expect("a hole of a tebibyte");
     let line = trial.until_failed().await;
     assert!(line.contains("longer than 8 MiB"), "{line}");
+    fs::remove_file(&path).expect("gone");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let mut line = trial.until_failed().await;
+    while line.contains("cannot read") {
+        line = trial.until_failed().await;
+    }
+    assert!(line.contains("is no file"), "who would wait for a writer: {line}");
     assert_eq!(trial.names(), ["a@h", "b@h"], "all that time");
 
     fs::remove_file(&path).expect("gone");

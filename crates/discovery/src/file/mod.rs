@@ -5,8 +5,10 @@
 
 mod watched;
 
-use std::{io::Read as _, path::PathBuf, sync::Arc};
+use std::{io::Read as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, sync::Arc};
 
+use metacluster_types::time::format_duration;
+use nix::fcntl::OFlag;
 use tokio::{
     task::spawn_blocking,
     time::{Duration, sleep, timeout},
@@ -23,6 +25,8 @@ use crate::{
 
 /// A longer file is not read.
 const FILE_BYTES_MAX: u64 = 8 << 20;
+/// How long it may take to read it, as where it is on a network.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How long the file has to be left alone before it is read, since many programs write in several steps.
 const SETTLE: Duration = Duration::from_millis(30);
 /// Reads that are put off like this one after another, at most.
@@ -69,7 +73,17 @@ impl File {
             // Before the file is read, so that no change falls between.
             watched.renew();
             let file = Arc::clone(&self);
-            match spawn_blocking(move || file.read()).await {
+            let mut reading = spawn_blocking(move || file.read());
+            let read = match timeout(READ_WITHIN, &mut reading).await {
+                Ok(read) => read,
+                Err(_) => {
+                    let (path, within) = (self.path.display(), format_duration(READ_WITHIN));
+                    stream.fail(format!("{path} cannot be read within {within}: is its file system there?"));
+                    // One that hangs is enough.
+                    reading.await
+                }
+            };
+            match read {
                 Ok(Ok(peers)) => stream.tell(names.answer(&self.naming, peers).await),
                 Ok(Err(line)) => stream.fail(line),
                 Err(error) => return Err(Failure::new(format!("reading {} panicked: {error}", self.path.display()))),
@@ -88,9 +102,17 @@ impl File {
     fn read(&self) -> Result<Vec<Peer>, String> {
         let path = self.path.display();
         let mut bytes = Vec::new();
-        let read =
-            std::fs::File::open(&self.path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-        read.map_err(|error| format!("cannot read {path}: {error}"))?;
+        let cannot = |error: std::io::Error| format!("cannot read {path}: {error}");
+        // A pipe is opened at once, and known for what it is.
+        let file = std::fs::File::options()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(&self.path)
+            .map_err(cannot)?;
+        if !file.metadata().map_err(cannot)?.is_file() {
+            return Err(format!("{path} is no file: `exec` reads what a program says"));
+        }
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(format!("{path} is longer than {} MiB: it is no list of peers", FILE_BYTES_MAX >> 20));
         }
