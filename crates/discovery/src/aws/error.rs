@@ -150,7 +150,7 @@ pub enum AwsError {
         what: String,
     },
     /// No answer, or half of one.
-    #[error("{error}{}", reach(error, region))]
+    #[error("AWS in {region}: {error}{}", reach(error, region))]
     Http {
         /// What failed.
         error: HttpError,

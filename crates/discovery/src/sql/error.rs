@@ -93,8 +93,10 @@ pub enum SqlError {
         max: String,
     },
     /// No answer in time.
-    #[error("the database did not answer within {}: is it overloaded, is the query slow? (`timeout`)", format_duration(*within))]
+    #[error("{at} did not answer within {}: is it overloaded, is the query slow? (`timeout`)", format_duration(*within))]
     Slow {
+        /// The database.
+        at: String,
         /// The time that it had.
         within: Duration,
     },

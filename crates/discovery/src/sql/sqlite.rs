@@ -106,7 +106,8 @@ impl Sqlite {
         let mut guard = Interrupt(Some(Arc::clone(&self.interrupt)));
         let task =
             tokio::task::spawn_blocking(move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
-        let done = timeout(within, task).await.map_err(|_| SqlError::Slow { within })?;
+        let slow = |_| SqlError::Slow { at: self.path.display().to_string(), within };
+        let done = timeout(within, task).await.map_err(slow)?;
         guard.0 = None;
         done.map_err(|error| SqlError::Said(error.to_string()))?
     }

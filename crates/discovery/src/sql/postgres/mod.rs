@@ -145,7 +145,7 @@ impl Link {
         self.budget.refill();
         match timeout(within, self.answer(statements, purpose)).await {
             Ok(answer) => answer,
-            Err(_) => Err(SqlError::Slow { within }),
+            Err(_) => Err(SqlError::Slow { at: format!("PostgreSQL at {}", self.at), within }),
         }
     }
 
@@ -153,7 +153,9 @@ impl Link {
         let asked = Asked { at: &self.at, user: &self.user, purpose };
         let explain = |error: &tokio_postgres::Error| {
             if self.budget.is_spent() {
-                return SqlError::TooMuch { max: format!("{} bytes", stream::BYTES_MAX) };
+                return SqlError::TooMuch {
+                    max: format!("{} MiB from PostgreSQL at {}", stream::BYTES_MAX >> 20, self.at),
+                };
             }
             asked.explain(error)
         };
