@@ -24,8 +24,6 @@ use crate::{
 const API: &str = "2015-12-19";
 /// How many labels a container may have.
 const LABELS_MAX: usize = 64;
-/// How long the service may wait for a change, in seconds.
-const WAIT_SECONDS: u64 = 30;
 /// The shortest time between two questions.
 const REST: tokio::time::Duration = tokio::time::Duration::from_millis(100);
 
@@ -45,7 +43,12 @@ pub(crate) const KEYS: &[Key] = &[
         doc: "The services whose containers are peers, each as `service` of this container's stack or as `stack/service`",
     },
     ROLES_FROM,
-    Pace::interval("5s"),
+    Key {
+        name: "interval",
+        kind: Kind::Duration { least_ms: 100, most_ms: 3_600_000 },
+        absent: Absent::Default("5s"),
+        doc: "How long the service is let wait for a change before it is asked anew; an older one that cannot wait is asked so often",
+    },
     Pace::timeout("5s"),
 ];
 
@@ -173,8 +176,9 @@ impl Rancher {
 
     /// Waits for another version.
     async fn wait(&self, client: &Client, version: &str) -> Result<(), String> {
-        let url = format!("{}/{API}/version?wait=true&value={version}&maxWait={WAIT_SECONDS}", self.address);
-        let within = tokio::time::Duration::from_secs(WAIT_SECONDS) + self.pace.timeout;
+        let seconds = self.pace.interval.as_secs().max(1);
+        let url = format!("{}/{API}/version?wait=true&value={version}&maxWait={seconds}", self.address);
+        let within = tokio::time::Duration::from_secs(seconds) + self.pace.timeout;
         let answer = client.send(Request::get(&url).within(within)).await;
         answer.and_then(crate::http::Answer::success).map(drop).map_err(|error| format!("Rancher's metadata: {error}"))
     }

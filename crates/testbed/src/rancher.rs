@@ -10,9 +10,6 @@ use anyhow::Result;
 
 use crate::{Asked, Host, Said, Web};
 
-/// The longest that one waits for another version.
-const WAIT: Duration = Duration::from_secs(2);
-
 /// The service `web` of the stack `shop`.
 #[derive(Debug)]
 pub struct Rancher {
@@ -69,9 +66,10 @@ impl State {
         }
         let mut state = self.lock();
         if let Some((_, value)) = asked.path.split_once("/2015-12-19/version?wait=true&value=") {
-            let known = value.split('&').next().unwrap_or_default().to_owned();
+            let (known, seconds) = value.split_once("&maxWait=").unwrap_or((value, "0"));
+            let wait = Duration::from_secs(seconds.parse().unwrap_or(0));
             let is_known = |state: &mut Version| state.0.to_string() == known;
-            state = self.changed.wait_timeout_while(state, WAIT, is_known).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout_while(state, wait, is_known).unwrap_or_else(PoisonError::into_inner).0;
         }
         let (version, containers) = &*state;
         match asked.path.split('?').next().unwrap_or_default() {
