@@ -310,6 +310,13 @@ async fn sslmode_is_honoured() {
     assert_eq!(tried("sslmode=disable", "false").await, one);
     assert_eq!(tried("", "true").await, one, "preferred where the server has it");
     assert_eq!(tried("sslmode=require", "true").await, one);
+    assert_eq!(
+        tried("sslmode=require&channel_binding=require", "true").await,
+        one,
+        "the login is bound to the session"
+    );
+    let line = tried("sslmode=disable&channel_binding=require", "false").await;
+    assert!(line.contains("channel binding"), "{line}");
     assert_eq!(tried(&format!("sslmode=verify-ca&{ca}"), "true").await, one, "whatever its name");
     let line = tried(&format!("sslmode=verify-full&{ca}"), "true").await;
     assert!(line.contains("no TLS with PostgreSQL") && line.contains("db.example"), "{line}");

@@ -4,6 +4,7 @@
 //! through a pooler that lends a server connection for a transaction at a time (PgBouncer's `pool_mode = transaction`):
 //! [`Link::listen`] finds out whether what one connection says reaches the other.
 
+mod binding;
 mod reason;
 mod stream;
 mod url;

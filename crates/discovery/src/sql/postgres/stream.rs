@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::{TlsConnector, client};
 
+use super::binding;
+
 /// How many bytes may come between two refills. 20,000 rows of 3 kB fit.
 pub(super) const BYTES_MAX: u64 = 64 << 20;
 
@@ -99,12 +101,14 @@ impl TlsConnect<Counted> for Tls {
     }
 }
 
-/// A stream with TLS. It offers no channel binding.
+/// A stream with TLS, to which a login can be bound.
 pub(super) struct Secured(client::TlsStream<Counted>);
 
 impl TlsStream for Secured {
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        let certificates = self.0.get_ref().1.peer_certificates();
+        let digest = certificates.and_then(|all| all.first()).and_then(binding::end_point);
+        digest.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 
