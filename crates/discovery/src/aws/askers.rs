@@ -31,12 +31,16 @@ use crate::Local;
 pub const TURN: Duration = Duration::from_secs(60);
 /// The most askers of one turn.
 pub const ASKERS_MAX: usize = 3;
-/// The calls a second that all agents of a cluster together make at most, on average.
-const CALLS_PER_SECOND: f64 = 1.0;
+/// The calls a second that all agents of a cluster together plan to make. The tenth up to one is for changes of turns, when
+/// those who asked and those who begin to may both ask.
+const CALLS_PER_SECOND: f64 = 0.9;
 /// The longest wait of an agent that is no asker.
 const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far throttling slows the asking down.
 const SLOWNESS_MAX: u32 = 64;
+
+/// Where the time of day comes from.
+pub(super) type WallTime = fn() -> SystemTime;
 
 /// The turn that a time is in.
 #[must_use]
@@ -94,6 +98,7 @@ fn share(interval: Duration, calls: u64, agents: usize, slowness: u32) -> Share 
 pub(super) struct Rota {
     interval: Duration,
     local: watch::Receiver<Local>,
+    clock: WallTime,
     /// The calls of the last look-up.
     calls: AtomicU64,
     slowness: AtomicU64,
@@ -102,9 +107,9 @@ pub(super) struct Rota {
 }
 
 impl Rota {
-    pub(super) fn new(interval: Duration, local: watch::Receiver<Local>) -> Self {
+    pub(super) fn new(interval: Duration, local: watch::Receiver<Local>, clock: WallTime) -> Self {
         let (calls, slowness) = (AtomicU64::new(1), AtomicU64::new(1));
-        Self { interval, local, calls, slowness, idles: AtomicBool::new(false) }
+        Self { interval, local, clock, calls, slowness, idles: AtomicBool::new(false) }
     }
 
     /// A look-up is over that made so many calls: how long this agent waits until it asks again.
@@ -123,7 +128,7 @@ impl Rota {
         let known = local.agents.len() + usize::from(!local.agents.contains(&local.agent));
         let slowness = u32::try_from(self.slowness.load(Ordering::Relaxed)).unwrap_or(SLOWNESS_MAX);
         let share = share(self.interval, self.calls.load(Ordering::Relaxed), known, slowness);
-        (share, is_asker(turn(SystemTime::now()), local.agent, &local.agents, share.askers))
+        (share, is_asker(turn((self.clock)()), local.agent, &local.agents, share.askers))
     }
 
     /// Wakes the poll when this agent's turn comes while it waits as one that has none. Never ends.

@@ -60,6 +60,12 @@ impl Caller {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// As if a call was made.
+    #[cfg(test)]
+    pub(super) fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Calls EC2 and gives the XML of its answer.
     pub(super) async fn ec2(
         &self,

@@ -5,6 +5,7 @@
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use metacluster_types::{Host, time::format_duration};
@@ -17,7 +18,7 @@ use tokio::{
 
 use super::{
     AwsError,
-    askers::Rota,
+    askers::{Rota, WallTime},
     call::Caller,
     credentials::Account,
     endpoint::{self, is_region},
@@ -75,6 +76,8 @@ pub(super) struct Asking {
     endpoint: Option<String>,
     pace: Pace,
     naming: Naming,
+    /// By which all agents know whose turn it is.
+    clock: WallTime,
 }
 
 impl Asking {
@@ -94,7 +97,8 @@ impl Asking {
         if endpoint.is_some() && regions.len() > 1 {
             reader.fault("endpoint", "is for one region: make a topology for each");
         }
-        Self { regions, profile: reader.text("profile"), endpoint, pace: Pace::read(reader), naming }
+        let (profile, pace) = (reader.text("profile"), Pace::read(reader));
+        Self { regions, profile, endpoint, pace, naming, clock: SystemTime::now }
     }
 
     /// Looks for as long as the feed wants it.
@@ -111,7 +115,7 @@ impl Asking {
         caller: Caller,
         make: impl Fn(String) -> S + Send + Sync + 'static,
     ) {
-        let rota = Arc::new(Rota::new(self.pace.interval, feed.local()));
+        let rota = Arc::new(Rota::new(self.pace.interval, feed.local(), self.clock));
         let poll = Poll::new(self.pace);
         let looks = Arc::new(Looks {
             asking: self.clone(),
@@ -212,3 +216,6 @@ impl<S: Source> Part<S> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests;
