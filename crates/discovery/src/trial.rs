@@ -18,6 +18,8 @@ use crate::{Local, Running, Strategy, build, spawn, spec::Spec};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a line of a failure may be, in letters.
+pub const LINE_CHARS_MAX: usize = 500;
 /// How many updates may wait to be read.
 const QUEUE: usize = 64;
 
@@ -137,6 +139,21 @@ impl Trial {
                 return line;
             }
         }
+    }
+
+    /// Breaks the source and waits until the strategy says so, as all must: in one line that holds `says` and is no longer
+    /// than [`LINE_CHARS_MAX`], with every candidate and every host as it was. Gives the line.
+    ///
+    /// # Panics
+    /// When it says so otherwise, or not in time, or when anybody is gone.
+    pub async fn endures(&mut self, says: &str, breaks: impl FnOnce()) -> String {
+        let before = (self.candidates.clone(), self.hosts.clone());
+        breaks();
+        let line = self.until_failed().await;
+        assert!(!line.contains('\n') && line.chars().count() <= LINE_CHARS_MAX, "no line for a log: {line}");
+        assert!(line.contains(says), "`{says}` is not in: {line}");
+        assert!((&self.candidates, &self.hosts) == (&before.0, &before.1), "somebody is gone after: {line}");
+        line
     }
 
     /// The candidates as they stand, ordered.

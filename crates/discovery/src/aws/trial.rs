@@ -1,8 +1,9 @@
 //! What the tests of `ec2` and `ecs` share: a strategy with credentials of its own against a given endpoint.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_credential_types::Credentials;
+use metacluster_testbed::{Proxy, Wire};
 
 use super::{
     call::Caller,
@@ -63,4 +64,25 @@ pub(super) fn start<S: Source>(
 ) -> Trial {
     let (endpoint, make) = (endpoint.to_owned(), Arc::new(make));
     Trial::start(Box::new(Against { endpoint, asking, make, source: std::marker::PhantomData }))
+}
+
+/// A strategy may take this much of one answer: 32 MiB and what sockets hold.
+const BYTES_MAX: usize = 48 << 20;
+
+/// Holds a strategy against a fixture to the table of faults (`tests/faults`): `begin` starts it against an endpoint, and
+/// `grow` says how many hosts the fixture has.
+pub(super) async fn withstands(fixture: SocketAddr, begin: impl FnOnce(&str) -> Trial, grow: impl Fn(usize)) {
+    grow(2);
+    let mut proxy = Proxy::start(fixture).expect("a proxy");
+    let mut trial = begin(&format!("http://{}", proxy.address()));
+    trial.until_hosts("two hosts", |hosts| hosts.len() == 2).await;
+    for (at, fault) in Wire::FAULTS.into_iter().enumerate() {
+        trial.endures("AWS", || proxy.set(fault).expect("set")).await;
+        // What is new meanwhile is known once the source is well again.
+        grow(at + 3);
+        proxy.set(Wire::Good).expect("set");
+        trial.until_hosts("one more", |hosts| hosts.len() == at + 3).await;
+    }
+    assert!((1..BYTES_MAX).contains(&proxy.drunk()), "{} bytes of one answer were taken", proxy.drunk());
+    trial.stop().await;
 }

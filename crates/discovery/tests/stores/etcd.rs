@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use metacluster_discovery::trial::Trial;
-use metacluster_testbed::{Etcd, Tool, require};
+use metacluster_testbed::{Etcd, Proxy, Tool, Wire, eventually, require};
+use metacluster_types::SourceUpdate;
 
 use crate::support::{Mortal, agent, announce, certificate};
 
@@ -25,6 +26,13 @@ fn put(server: &Etcd, key: &str, value: &str) {
     let body = format!(r#"{{"key":"{}","value":"{}"}}"#, base64(key), base64(value));
     let answer = server.post("/v3/kv/put", &body).expect("curl");
     assert!(answer.contains("revision"), "{answer}");
+}
+
+/// Forgets all that was before now.
+fn compact(server: &Etcd) {
+    let header = server.post("/v3/kv/range", r#"{"key":"AA=="}"#).expect("curl");
+    let revision = header.split("\"revision\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a revision");
+    server.post("/v3/kv/compaction", &format!(r#"{{"revision":"{revision}","physical":true}}"#)).expect("curl");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -124,12 +132,46 @@ async fn ten_thousand_keys_are_one_answer_and_a_compaction_is_survived() {
     let mut trial = Trial::of(&spec(&server, ",prefix=/nodes/,interval=1h"));
     trial.until_candidates("10,000 candidates", |found| found.len() == 10_000).await;
     // A watcher that could not read for a while finds its revision gone.
-    let header = server.post("/v3/kv/range", r#"{"key":"AA=="}"#).expect("curl");
-    let revision = header.split("\"revision\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a revision");
-    server.post("/v3/kv/compaction", &format!(r#"{{"revision":"{revision}","physical":true}}"#)).expect("curl");
+    compact(&server);
     let delete = format!(r#"{{"key":"{}","range_end":"{}"}}"#, base64("/nodes/0-"), base64("/nodes/99"));
     server.post("/v3/kv/deleterange", &delete).expect("curl");
     trial.until_candidates("fewer", |found| found.len() < 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_watch_whose_beginning_was_compacted_away_reads_all_anew_and_nothing_fails() {
+    let Some(server) = server() else { return };
+    put(&server, "/nodes/1", "a@h1");
+    let mut proxy =
+        Proxy::start(server.url().trim_start_matches("http://").parse().expect("an address")).expect("a proxy");
+    // The keys as they are now are on their way for so long that the change after them is compacted away meanwhile.
+    proxy.set(Wire::Slow(Duration::from_secs(60))).expect("set");
+    let mut trial = Trial::of(&format!(
+        "etcd:endpoints=http://{},prefix=/nodes/,register=false,interval=1h,timeout=60s",
+        proxy.address()
+    ));
+    eventually(Duration::from_secs(20), "the keys are on their way", || {
+        if proxy.answers() > 0 { Ok(()) } else { Err("nothing was asked".to_owned()) }
+    })
+    .expect("asked");
+    put(&server, "/nodes/2", "b@h2");
+    put(&server, "/nodes/3", "c@h3");
+    compact(&server);
+    proxy.set(Wire::Good).expect("set");
+    loop {
+        match trial.next().await {
+            SourceUpdate::Failed(line) => panic!("{line}"),
+            SourceUpdate::Snapshot(_) if trial.names() == ["a@h1", "b@h2", "c@h3"] => break,
+            SourceUpdate::Snapshot(_)
+            | SourceUpdate::Hosts(_)
+            | SourceUpdate::Found(_)
+            | SourceUpdate::Lost(_)
+            | SourceUpdate::Notes(_) => {}
+        }
+    }
+    // And it is watched again.
+    put(&server, "/nodes/4", "d@h4");
+    trial.until(&["a@h1", "b@h2", "c@h3", "d@h4"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -14,7 +14,7 @@ use metacluster_types::{AgentId, HostState, Role, SourceUpdate};
 
 use super::*;
 use crate::{
-    aws::trial::{read, start},
+    aws::trial::{read, start, withstands},
     trial::Trial,
 };
 
@@ -88,6 +88,39 @@ async fn instances_that_start_stop_and_terminate_are_followed() {
     change(&moto, "ec2.terminate_instances(InstanceIds=[ids['10.9.0.12']])");
     trial.until(&["shop@10.9.0.10", "shop@10.9.0.11", "shop@10.9.0.14"]).await;
     assert_eq!(state(trial.hosts(), "10.9.0.12"), Some(HostState::Terminated), "the truth comes with its address");
+    trial.stop().await;
+}
+
+#[tokio::test]
+async fn hundreds_of_instances_start_stop_and_terminate() {
+    if !require(&[Tool::Moto]) {
+        return;
+    }
+    let moto = Moto::start().expect("moto");
+    let count = |of: usize| move |found: &[metacluster_types::Candidate]| found.len() == of;
+    // moto takes a second or more for so many, and is let do other things between.
+    let spec = "ec2:interval=3s,timeout=25s,tag.app=shop,basename=shop";
+    let Ec2 { asking, filters } = read(spec, Ec2::read).expect("valid settings");
+    let mut trial = start(moto.url(), asking, move |region| Instances::new(region, Arc::clone(&filters)));
+    moto.script(
+        "
+image = ec2.describe_images()['Images'][0]['ImageId']
+ec2.run_instances(ImageId=image, MinCount=200, MaxCount=200,
+    TagSpecifications=[dict(ResourceType='instance', Tags=[dict(Key='app', Value='shop')])])",
+    )
+    .expect("instances");
+    trial.until_candidates("200", count(200)).await;
+    change(
+        &moto,
+        "all = sorted(ids.values())
+ec2.stop_instances(InstanceIds=all[:70])
+ec2.terminate_instances(InstanceIds=all[70:140])",
+    );
+    trial.until_candidates("60", count(60)).await;
+    let ended = trial.hosts().iter().filter(|host| host.state == HostState::Terminated).count();
+    assert_eq!(ended, 70, "all of their ends are told");
+    change(&moto, "ec2.start_instances(InstanceIds=sorted(ids.values())[:70])");
+    trial.until_candidates("130", count(130)).await;
     trial.stop().await;
 }
 
@@ -253,6 +286,20 @@ async fn each_fault_of_the_api_is_one_line_that_says_what_to_do_and_changes_noth
         trial.until(&nodes).await;
         trial.stop().await;
     }
+}
+
+#[tokio::test]
+async fn it_withstands_the_table_of_faults() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let web = {
+        let count = Arc::clone(&count);
+        Web::start(move |_| Said::ok(page_of(0..count.load(Ordering::Relaxed), None))).expect("a server")
+    };
+    let begin = |endpoint: &str| {
+        let Ec2 { asking, filters } = read("ec2:interval=200ms,timeout=1s,tag.app=shop", Ec2::read).expect("valid");
+        start(endpoint, asking, move |region| Instances::new(region, Arc::clone(&filters)))
+    };
+    withstands(web.address(), begin, |hosts| count.store(hosts, Ordering::Relaxed)).await;
 }
 
 #[tokio::test]

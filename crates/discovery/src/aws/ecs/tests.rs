@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    aws::trial::{read, start},
+    aws::trial::{read, start, withstands},
     trial::Trial,
 };
 
@@ -201,6 +201,26 @@ async fn tasks_in_bridge_mode_have_the_ports_that_they_were_given_and_instances_
     let times = |action: &str| called.iter().filter(|called| *called == action).count();
     assert_eq!((times("DescribeContainerInstances"), times("EC2")), (1, 1), "{called:?}");
     assert!(times("ListTasks") >= 6 && times("DescribeTasks") >= 6, "pages of a hundred: {called:?}");
+}
+
+#[tokio::test]
+async fn it_withstands_the_table_of_faults() {
+    let (web, fixture) = serve(Fixture::default());
+    let begin = |endpoint: &str| {
+        let spec = "ecs:interval=200ms,timeout=1s,cluster=prod,service=shop";
+        let Ecs { asking, selection } = read(spec, Ecs::read).expect("valid");
+        start(endpoint, asking, move |region| Tasks::new(region, selection.clone()))
+    };
+    let grow = |tasks| fixture.lock().unwrap_or_else(PoisonError::into_inner).tasks = tasks;
+    withstands(web.address(), begin, grow).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_tasks_are_one_answer() {
+    let (web, _fixture) = serve(Fixture { tasks: 10_000, ..Fixture::default() });
+    let mut trial = trial(&web.url(), "cluster=prod,service=shop");
+    trial.until_hosts("all", |hosts| hosts.len() == 10_000).await;
+    trial.stop().await;
 }
 
 #[tokio::test]
