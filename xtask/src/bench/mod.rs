@@ -3,6 +3,7 @@
 //! Each prints a table of what was measured in this run, next to what it is held against. `--json` also keeps the raw
 //! figures in `benches/results`, named by date; a document quotes nothing else.
 
+mod discovery;
 mod dist;
 mod epmd;
 mod formation;
@@ -34,7 +35,7 @@ const GIVE_UP: Duration = Duration::from_secs(120);
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
-        bail!("which? dist, epmd, formation, link, idle, membership, startup or rewrite")
+        bail!("which? discovery, dist, epmd, formation, link, idle, membership, startup or rewrite")
     };
     if name == "dist" {
         // It needs neither hosts nor the binary.
@@ -53,20 +54,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return show(&membership::run()?, &options);
     }
     let valued: &[&str] = match name.as_str() {
+        "discovery" => &["agents", "rounds"],
         "epmd" => &["lookups", "rounds"],
         "formation" => &["nodes"],
         "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
-        other => bail!("no bench `{other}`; known: dist, epmd, formation, link, idle, membership, startup, rewrite"),
+        other => bail!(
+            "no bench `{other}`; known: discovery, dist, epmd, formation, link, idle, membership, startup, rewrite"
+        ),
     };
     let options = Options::read(rest, valued, &["json"])?;
     let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
-    if name == "idle" {
-        needed.push(Tool::Serf);
+    match name.as_str() {
+        "idle" => needed.push(Tool::Serf),
+        "discovery" => needed = discovery::TOOLS.to_vec(),
+        _ => {}
     }
     setup::provide(&needed)?;
     let binary = release_binary()?;
     let report = match name.as_str() {
+        "discovery" => discovery::run(&binary, &options)?,
         "epmd" => epmd::run(&binary, &options)?,
         "formation" => formation::run(&binary, &options)?,
         "link" => link::run(&binary, &options)?,
