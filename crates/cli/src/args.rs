@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Wait(wait::Wait),
     /// Join clusters: certificates of gateways, their links, and who is cut off
     Federation(federation::Federation),
+    /// List the services of all clusters: groups named {Service, Partition}
+    Services(Listing),
     /// Ask a strategy once, without an agent
     Discover(discover::Discover),
     /// Draw the cluster: zones, nodes, links

@@ -10,7 +10,7 @@ use std::{fmt::Write as _, io::Write as _, time::Duration, time::Instant as Cloc
 use bytes::BytesMut;
 use metacluster_erl_wire::{Atom, Control, Pid, Reference, Term, term};
 use metacluster_federation::{ExportRule, Federation, GroupKey, Limits, LinkId, Output, Settings, Times};
-use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern};
+use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern, Place};
 
 const HERE: LinkId = LinkId(1);
 const NOW: Instant = Instant::from_origin(Duration::from_secs(1));
@@ -22,6 +22,7 @@ fn gateway(name: &str, number: u128) -> Federation {
         gateway: AgentId(number),
         epoch: 1,
         node: NodeName::new(&format!("metacluster@{name}")).expect("a name"),
+        place: Place::default(),
         creation: 9,
         reference_mark: 4,
         exports: vec![rule],

@@ -27,6 +27,11 @@ impl Federation {
     /// Processes of this cluster joined a group; one as often as it joined. Those of gateways are none of this cluster's
     /// and must not be told.
     pub fn local_joined(&mut self, now: Instant, key: &GroupKey, pids: &[Pid]) {
+        self.serves_here(key, pids);
+        self.export_joined(now, key, pids);
+    }
+
+    fn export_joined(&mut self, now: Instant, key: &GroupKey, pids: &[Pid]) {
         let known = self.exports.groups.get(key).map(|exported| exported.text.clone());
         let text = known.unwrap_or_else(|| key.text());
         if !allowed(&self.settings.exports, None, &key.scope, text.as_deref()) || key.group.len() > GROUP_BYTES_MAX {
@@ -51,6 +56,11 @@ impl Federation {
 
     /// Processes of this cluster left a group.
     pub fn local_left(&mut self, now: Instant, key: &GroupKey, pids: &[Pid]) {
+        self.serves_here_no_more(key, pids);
+        self.export_left(now, key, pids);
+    }
+
+    fn export_left(&mut self, now: Instant, key: &GroupKey, pids: &[Pid]) {
         let mut left = Vec::new();
         let Some(exported) = self.exports.groups.get_mut(key) else { return };
         for pid in pids {
@@ -70,6 +80,9 @@ impl Federation {
     /// These are all the members of this cluster in all groups of a scope: what differs from what was told before joins or
     /// leaves.
     pub fn local_groups_are(&mut self, now: Instant, scope: &str, mut groups: BTreeMap<GroupKey, Vec<Pid>>) {
+        if scope == "pg" {
+            self.services_here_are(&groups);
+        }
         let known: Vec<(GroupKey, Vec<PidKey>)> = self
             .exports
             .groups
@@ -87,11 +100,11 @@ impl Federation {
                     None => gone.push(pid),
                 }
             }
-            self.local_left(now, &key, &gone);
-            self.local_joined(now, &key, &new);
+            self.export_left(now, &key, &gone);
+            self.export_joined(now, &key, &new);
         }
         for (key, pids) in groups {
-            self.local_joined(now, &key, &pids);
+            self.export_joined(now, &key, &pids);
         }
     }
 
@@ -393,6 +406,9 @@ impl Federation {
             return self.refuse(now, peer, Refusal::Malformed);
         };
         let members: Vec<Pid> = slots.iter().map(|slot| self.proxy(*slot)).collect();
+        let home = |slot: &Slot| self.identifiers.far.pids.at(*slot).map(|entry| entry.key);
+        let served: Vec<_> = members.iter().cloned().zip(slots.iter().filter_map(home)).collect();
+        self.serves_there(peer, &group, &served);
         let (cluster, count) = (self.peer(peer).cluster.clone(), members.len());
         self.outputs.push_back(Output::Publish { group: group.clone(), members });
         self.outputs.push_back(Output::Notice(Notice::Joined { cluster, group, members: count }));
@@ -404,6 +420,7 @@ impl Federation {
         }
         let Some(group) = self.local_group(peer, 0, key) else { return };
         let members: Vec<Pid> = slots.iter().map(|slot| self.proxy(*slot)).collect();
+        self.serves_there_no_more(&group, &members);
         let (cluster, count) = (self.peer(peer).cluster.clone(), members.len());
         self.outputs.push_back(Output::Withdraw { group: group.clone(), members });
         self.outputs.push_back(Output::Notice(Notice::Left { cluster, group, members: count }));

@@ -4,6 +4,8 @@
 //! later one. Both sides judge the same way. The other one ends as if it were lost, before anything of the one that stays
 //! is read, so that nothing overtakes.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 use metacluster_types::{ClusterName, Instant};
 
@@ -17,10 +19,13 @@ use crate::{
     },
     directory::Directory,
     lanes::{Lane, Lanes},
-    link::{Link, State},
+    link::{Link, State, nonce},
     peer::{Peer, PeerId, Traffic, Window},
     refusal::Refusals,
 };
+
+/// A link that is never quiet is pinged so often, to know how long a ping takes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Federation {
     /// A connection to another gateway is there. `certified` is the cluster that its certificate is for; with `None`,
@@ -37,6 +42,7 @@ impl Federation {
             gateway: self.settings.gateway,
             epoch: self.settings.epoch,
             node: self.settings.node.clone(),
+            place: self.settings.place.clone(),
         };
         state.control(Kind::Hello, |out| hello.put(out));
         self.links.insert(link, state);
@@ -102,8 +108,7 @@ impl Federation {
                 }
                 self.wake(link);
             }
-            // It was heard, which is all.
-            Kind::Pong => {}
+            Kind::Pong => self.pong_came(now, link, peer, Reader::new(body).u64()?),
             Kind::Digest => self.digest_came(now, link, peer, body)?,
             Kind::Role => self.role_came(now, peer, body)?,
             Kind::Resting => self.rests(peer),
@@ -175,6 +180,7 @@ impl Federation {
         }
         let state = self.peer_mut(peer);
         (state.epoch, state.node, state.link, state.since) = (hello.epoch, hello.node.clone(), Some(link), now);
+        state.place = hello.place.clone();
         if let Some(state) = self.links.get_mut(&link) {
             state.state = State::Up(peer);
         }
@@ -189,6 +195,8 @@ impl Federation {
             gateway: hello.gateway,
             epoch: hello.epoch,
             node: hello.node.clone(),
+            place: hello.place.clone(),
+            round_trip: None,
             link: None,
             since: now,
             directory: Directory::default(),
@@ -216,6 +224,15 @@ impl Federation {
         Some(id)
     }
 
+    /// A ping came back.
+    fn pong_came(&mut self, now: Instant, link: LinkId, peer: PeerId, said: u64) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(pinged) = state.pinged.take_if(|pinged| nonce(*pinged) == said) else { return };
+        let took = now.since(pinged);
+        let known = &mut self.peer_mut(peer).round_trip;
+        *known = Some(known.map_or(took, |known| (known * 7 + took) / 8));
+    }
+
     /// Pings what is quiet, ends what is dead.
     pub(crate) fn tend_links(&mut self, now: Instant) {
         let times = self.settings.times;
@@ -232,9 +249,12 @@ impl Federation {
                 state.written = now;
                 // What waits is a sign of life too, once it is written.
                 if state.lanes.bytes() == 0 {
-                    state.control(Kind::Ping, |out| out.put_u64(0));
+                    state.ping(now);
                     self.wake(link);
                 }
+            } else if now.since(state.probed) >= PROBE_INTERVAL {
+                state.ping(now);
+                self.wake(link);
             }
         }
     }

@@ -28,6 +28,7 @@
 //! | `local`, `remote`, `carry` | signals out, signals in, and what both do |
 //! | `watches`, `lost` | monitors and links, and what fires them |
 //! | `directory`, `groups` | groups |
+//! | `services` | groups that are services, and who serves a key |
 //! | `roles` | which of several gateways of a cluster publishes |
 
 mod carry;
@@ -46,6 +47,7 @@ mod peer;
 mod refusal;
 mod remote;
 mod roles;
+mod services;
 mod settings;
 mod status;
 mod table;
@@ -75,6 +77,7 @@ pub use crate::{
     output::{CloseReason, Notice, Output},
     peer::Traffic,
     refusal::{Refusal, Refusals},
+    services::Service,
     settings::{ExportRule, Limits, Settings, Times},
     status::{GatewayStatus, Sizes, Status},
 };
@@ -83,6 +86,7 @@ use crate::{
     identifiers::Identifiers,
     link::Link,
     peer::{Peer, PeerId},
+    services::Services,
     watches::Watches,
 };
 
@@ -102,6 +106,7 @@ pub struct Federation {
     links: BTreeMap<LinkId, Link>,
     nodes: BTreeSet<Atom>,
     exports: Exports,
+    services: Services,
     watches: Watches,
     cut: BTreeSet<ClusterName>,
     /// Clusters whose gateway that was asked is lost: which one, and when.
@@ -126,6 +131,7 @@ impl Federation {
             links: BTreeMap::new(),
             nodes: BTreeSet::new(),
             exports: Exports::default(),
+            services: Services::default(),
             watches: Watches::default(),
             cut: BTreeSet::new(),
             takeovers: BTreeMap::new(),

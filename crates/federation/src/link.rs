@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use metacluster_types::{AgentId, ClusterName, Instant};
 
 use crate::{
@@ -45,6 +45,10 @@ pub(crate) struct Link {
     pub(crate) written: Instant,
     pub(crate) inbound: Inbound,
     pub(crate) lanes: Lanes,
+    /// The last ping that has not come back: when it went, which is what it says.
+    pub(crate) pinged: Option<Instant>,
+    /// When the last one went.
+    pub(crate) probed: Instant,
     /// The driver knows that there is something to write.
     pub(crate) woken: bool,
 }
@@ -67,6 +71,8 @@ impl Link {
             written: now,
             inbound,
             lanes,
+            pinged: None,
+            probed: now,
             woken: false,
         }
     }
@@ -78,8 +84,19 @@ impl Link {
         }
     }
 
+    /// Asks for a sign of life, which tells how long it takes.
+    pub(crate) fn ping(&mut self, now: Instant) {
+        (self.pinged, self.probed) = (Some(now), now);
+        self.control(Kind::Ping, |out| out.put_u64(nonce(now)));
+    }
+
     /// Queues a frame of the link itself.
     pub(crate) fn control(&mut self, kind: Kind, write: impl FnOnce(&mut BytesMut)) {
         self.lanes.put(Lane::CONTROL, kind, write);
     }
+}
+
+/// What a ping of this time says.
+pub(crate) fn nonce(now: Instant) -> u64 {
+    u64::try_from(now.since_origin().as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,8 @@
 //! Far gateways: what is known of one, link or not.
 
-use metacluster_types::{AgentId, ClusterName, Instant, NodeName};
+use std::time::Duration;
+
+use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Place};
 
 use crate::{directory::Directory, link::LinkId, refusal::Refusals};
 
@@ -84,6 +86,9 @@ pub(crate) struct Peer {
     pub(crate) gateway: AgentId,
     pub(crate) epoch: u64,
     pub(crate) node: NodeName,
+    pub(crate) place: Place,
+    /// How long a ping takes there and back, smoothed.
+    pub(crate) round_trip: Option<Duration>,
     pub(crate) link: Option<LinkId>,
     /// When the link came up, or went.
     pub(crate) since: Instant,

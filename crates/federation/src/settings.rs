@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metacluster_types::{AgentId, ClusterName, NodeName, Pattern};
+use metacluster_types::{AgentId, ClusterName, NodeName, Pattern, Place};
 
 /// Which groups the clusters of a rule may see. Without a rule, nothing crosses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,8 @@ pub struct Settings {
     pub epoch: u64,
     /// The gateway's own node, whose pids stand for far processes.
     pub node: NodeName,
+    /// Where the gateway is, for who looks for a member that is near.
+    pub place: Place,
     /// The creation of that node.
     pub creation: u32,
     /// The last word of the references that stand for far ones; no other reference of the node ends in it.

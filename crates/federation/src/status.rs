@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metacluster_erl_wire::{Pid, rewrite::PidView};
-use metacluster_types::{AgentId, ClusterName, Instant, NodeName};
+use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Place};
 
 use crate::{
     Federation, Traffic,
@@ -35,6 +35,10 @@ pub struct GatewayStatus {
     pub gateway: AgentId,
     /// Its node.
     pub node: NodeName,
+    /// Where it is, as far as it says.
+    pub place: Place,
+    /// How long a ping takes there and back, once that is known.
+    pub round_trip: Option<Duration>,
     /// For how long the link is up; `None` when it is not.
     pub up: Option<Duration>,
     /// Whether what it announces is published here; of several gateways of a cluster one is asked.
@@ -75,6 +79,8 @@ impl Federation {
                 cluster: peer.cluster.clone(),
                 gateway: peer.gateway,
                 node: peer.node.clone(),
+                place: peer.place.clone(),
+                round_trip: peer.round_trip,
                 up: peer.link.map(|_| now.since(peer.since)),
                 asked: peer.asked,
                 groups: peer.directory.groups.len(),

@@ -1,4 +1,4 @@
-//! What is asked of the gateway: how its links are, and to cut a cluster off or let it in again.
+//! What is asked of the gateway: how its links are, the services of all clusters, and to cut a cluster off or let it in again.
 
 use axum::{
     extract::{Query, State as Extract, rejection::QueryRejection},
@@ -32,6 +32,13 @@ const NO_GATEWAY: &str = "this agent is no gateway, or has no local node yet: se
 
 pub(super) async fn status(Extract(state): Extract<State>) -> Response {
     match state.federation.status() {
+        Some(answer) => json(StatusCode::OK, &answer),
+        None => refusal(StatusCode::SERVICE_UNAVAILABLE, NO_GATEWAY),
+    }
+}
+
+pub(super) async fn services(Extract(state): Extract<State>) -> Response {
+    match state.federation.services() {
         Some(answer) => json(StatusCode::OK, &answer),
         None => refusal(StatusCode::SERVICE_UNAVAILABLE, NO_GATEWAY),
     }

@@ -37,7 +37,7 @@ pub use listen::{BindError, Listeners, Server};
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The paths there are, as an unknown path's answer lists them.
-pub const PATHS: [&str; 24] = [
+pub const PATHS: [&str; 25] = [
     "GET /",
     "GET /healthz",
     "GET /metrics",
@@ -48,6 +48,7 @@ pub const PATHS: [&str; 24] = [
     "GET /v1/federation",
     "GET /v1/members",
     "GET /v1/nodes",
+    "GET /v1/services",
     "GET /v1/topologies",
     "GET /v1/keys",
     "GET /v1/tags",
@@ -148,6 +149,7 @@ pub fn router(state: State, transport: Transport) -> Router {
         .route("/v1/federation/cut", post(gateway::cut))
         .route("/v1/members", get(answers::members))
         .route("/v1/nodes", get(answers::nodes))
+        .route("/v1/services", get(gateway::services))
         .route("/v1/topologies", get(answers::topologies))
         .route("/v1/events", post(talk::event))
         .route("/v1/keys", get(keys::list).post(keys::order))

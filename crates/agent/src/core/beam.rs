@@ -2,7 +2,7 @@
 //!
 //! `{subscribe, Pid}` and `{unsubscribe, Pid}` come as plain sends; then `{nodeup, Node}` and `{nodedown, Node}` go to
 //! that process as plain messages. `gen_server:call` takes `members`, `nodes`, `clusters`, `ready` and
-//! `{subscribe, Pid, Opts}`; anything else gets `{error, unknown_request}` (docs/contracts.md, BEAM). Subscribers are
+//! `{subscribe, Pid, Opts}`, at a gateway also `{route, Service, Key}` and `{members, Service}`; anything else gets `{error, unknown_request}` (docs/contracts.md, BEAM). Subscribers are
 //! monitored, so that none is kept after its end, and bounded by [`SUBSCRIBERS_MAX`].
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -11,13 +11,14 @@ use metacluster_erl::{
     Node, Process, Received, SendError, gen_server,
     wire::{Pid, Reference, Term},
 };
-use metacluster_types::{Event, EventKind};
+use metacluster_types::{Event, EventKind, NodeName};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::dial::atom;
 use crate::{
     events::{EventLog, Next, Reader},
+    federation,
     talk::Panel,
     view::{MemberState, NodeState, View},
 };
@@ -44,19 +45,26 @@ struct Subscriber {
 }
 
 /// Serves one of our nodes until it is aborted.
-pub(crate) async fn serve(node: Node, log: EventLog, view: watch::Receiver<Arc<View>>, panel: Panel) {
+pub(crate) async fn serve(
+    node: Node,
+    log: EventLog,
+    view: watch::Receiver<Arc<View>>,
+    panel: Panel,
+    federation: federation::Handle,
+) {
     let process = node.spawn();
     if let Err(error) = process.register("metacluster") {
         warn!("{}: {error}", node.name());
         return;
     }
     let reader = log.reader(None);
-    Desk { process, view, panel, subscribers: BTreeMap::new() }.run(reader).await;
+    Desk { process, view, panel, federation, subscribers: BTreeMap::new() }.run(reader).await;
 }
 
 struct Desk {
     process: Process,
     panel: Panel,
+    federation: federation::Handle,
     view: watch::Receiver<Arc<View>>,
     subscribers: BTreeMap<Pid, Subscriber>,
 }
@@ -79,7 +87,7 @@ impl Desk {
         match received {
             Received::Message(message) => match gen_server::Call::parse(message) {
                 Ok(call) => {
-                    let answer = self.answer(&call.request);
+                    let answer = self.answer(&call.request, &call.from);
                     if let Err(error) = gen_server::reply(self.process.node(), &call.from, answer) {
                         debug!("a caller was not answered: {error}");
                     }
@@ -120,7 +128,7 @@ impl Desk {
         }
     }
 
-    fn answer(&mut self, request: &Term) -> Term {
+    fn answer(&mut self, request: &Term, from: &gen_server::From) -> Term {
         let view = Arc::clone(&self.view.borrow());
         match (request.as_atom().map(|request| request.as_str().to_owned()).as_deref(), request.as_tuple()) {
             (Some("nodes"), _) => Term::list(
@@ -139,8 +147,14 @@ impl Desk {
                 (Some(_), Some(_)) => error("system_limit"),
                 (_, _) => error("badarg"),
             },
-            (_, _) => error("unknown_request"),
+            (_, _) => self.service(request, from).unwrap_or_else(|| error("unknown_request")),
         }
+    }
+
+    /// What is asked of services, where this agent is a gateway.
+    fn service(&self, request: &Term, from: &gen_server::From) -> Option<Term> {
+        let caller = NodeName::new(from.pid.node.as_str()).ok()?;
+        self.federation.ask(request, &caller)
     }
 
     fn subscribe(&mut self, pid: &Pid, wish: Wish) -> bool {

@@ -268,16 +268,17 @@ impl Agent {
             Arc::clone(&ours),
             locals_in,
         ));
+        let federation = federation::Handle::default();
         tasks.spawn({
             let (log, view, panel) = (log.clone(), view.clone(), panel.clone());
+            let federation = federation.clone();
             async move {
                 let mut desks = JoinSet::new();
                 while let Some(node) = made.recv().await {
-                    desks.spawn(beam::serve(node, log.clone(), view.clone(), panel.clone()));
+                    desks.spawn(beam::serve(node, log.clone(), view.clone(), panel.clone(), federation.clone()));
                 }
             }
         });
-        let federation = federation::Handle::default();
         if let Some((config_of_gateway, identity_of_gateway, listener)) = gateway {
             let parts = federation::Parts {
                 config: config_of_gateway,
@@ -285,6 +286,8 @@ impl Agent {
                 listener,
                 cluster: config.cluster.clone(),
                 agent: identity.id,
+                // A zone that was made up is near nobody.
+                place: if config.zone_said { config.place.clone() } else { metacluster_types::Place::default() },
                 epmd_port: config.epmd.port,
                 clock,
                 log: log.clone(),

@@ -182,6 +182,11 @@ impl Hub {
         self.feed(tell);
     }
 
+    /// Asks the machine what changes nothing.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Federation) -> R) -> R {
+        look(&self.lock().machine)
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.lock().machine.status(self.clock.now())
     }

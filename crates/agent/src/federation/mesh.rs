@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metacluster_erl::{Node, NodeEvent};
-use metacluster_types::NodeName;
+use metacluster_types::{NodeName, Place};
 use tokio::{
     sync::broadcast::error::RecvError,
     task::JoinSet,
@@ -53,6 +53,22 @@ pub(super) async fn watch_nodes(hub: Arc<Hub>) {
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return,
             }
+        }
+    }
+}
+
+/// Tells the machine where nodes are.
+pub(super) async fn watch_places(hub: Arc<Hub>, mut view: ViewReceiver) {
+    loop {
+        let places: Vec<(NodeName, Place)> = {
+            let view = view.borrow_and_update();
+            let own = view.nodes.iter().filter(|node| node.cluster == view.agent.cluster);
+            own.map(|node| (node.name.clone(), Place { zone: node.zone.clone(), region: node.region.clone() }))
+                .collect()
+        };
+        hub.groups(|machine, _| places.iter().for_each(|(node, place)| machine.set_place(node, place)));
+        if view.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -11,14 +11,15 @@ mod hub;
 pub mod issue;
 mod links;
 mod mesh;
+mod services;
 mod tls;
 mod view;
 
 use std::sync::{Arc, OnceLock};
 
-use metacluster_erl::Node;
+use metacluster_erl::{Node, wire::Term};
 use metacluster_federation::{Federation, Settings, Times};
-use metacluster_types::{AgentId, ClusterName, NodeName};
+use metacluster_types::{AgentId, ClusterName, NodeName, Place};
 use rand::RngExt as _;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{info, warn};
@@ -31,6 +32,7 @@ use crate::{
 };
 
 use hub::Hub;
+pub use services::{PartitionView, ServiceView, ServicesAnswer};
 pub use tls::{Identity, IdentityFault};
 pub use view::{FederationAnswer, GatewayView};
 
@@ -57,6 +59,18 @@ impl Handle {
         self.0.get().is_some_and(|hub| hub.allow(cluster))
     }
 
+    /// Answers what processes ask of services: `{route, Service, Key}` and `{members, Service}`; none for anything else,
+    /// and where there is no gateway.
+    pub(crate) fn ask(&self, request: &Term, caller: &NodeName) -> Option<Term> {
+        services::answer(self.0.get()?, request, caller)
+    }
+
+    /// All services of all clusters; none when this agent is no gateway, or not yet.
+    #[must_use]
+    pub fn services(&self) -> Option<ServicesAnswer> {
+        self.0.get().map(|hub| services::list(hub))
+    }
+
     /// Says goodbye on every link.
     pub(crate) fn shutdown(&self) {
         if let Some(hub) = self.0.get() {
@@ -78,6 +92,7 @@ pub(crate) struct Parts {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) cluster: ClusterName,
     pub(crate) agent: AgentId,
+    pub(crate) place: Place,
     pub(crate) epmd_port: u16,
     pub(crate) clock: Clock,
     pub(crate) log: EventLog,
@@ -103,6 +118,7 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
         gateway: parts.agent,
         epoch: u64::try_from(epoch.as_micros()).unwrap_or_default(),
         node: node.name().clone(),
+        place: parts.place,
         creation: node.creation(),
         reference_mark: node.mark_of_relay(),
         exports: parts.config.exports.clone(),
@@ -126,6 +142,7 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
         }
     }
     tasks.spawn(mesh::watch_nodes(Arc::clone(&hub)));
+    tasks.spawn(mesh::watch_places(Arc::clone(&hub), parts.view.clone()));
     tasks.spawn(mesh::reach_all(node, parts.view, parts.epmd_port));
     tasks.spawn(Arc::clone(&hub).keep_time());
     let identity = Arc::new(parts.identity);

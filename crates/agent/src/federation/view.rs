@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use metacluster_federation::{Refusals, Status};
-use metacluster_types::{ClusterName, NodeName};
+use metacluster_types::{ClusterName, NodeName, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::view::VERSION;
@@ -36,6 +36,12 @@ pub struct GatewayView {
     pub cluster: ClusterName,
     /// Its node.
     pub node: NodeName,
+    /// Its zone and region, as far as it says.
+    #[serde(flatten)]
+    pub place: Place,
+    /// How many microseconds a ping takes there and back, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
     /// Whether the link is up.
     pub linked: bool,
     /// Whether its groups are published here; of several gateways of a cluster one is asked for them, the others stand
@@ -72,6 +78,8 @@ pub(super) fn answer(status: &Status) -> FederationAnswer {
     let gateway = |gateway: &metacluster_federation::GatewayStatus| GatewayView {
         cluster: gateway.cluster.clone(),
         node: gateway.node.clone(),
+        place: gateway.place.clone(),
+        round_trip_us: gateway.round_trip.and_then(|time| u64::try_from(time.as_micros()).ok()),
         linked: gateway.up.is_some(),
         publishing: gateway.asked,
         linked_seconds: gateway.up.map(|up| up.as_secs()),

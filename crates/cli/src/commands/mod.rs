@@ -15,6 +15,7 @@ pub(crate) mod leave;
 pub(crate) mod members;
 pub(crate) mod nodes;
 pub(crate) mod query;
+pub(crate) mod services;
 pub(crate) mod sql;
 pub(crate) mod tags;
 pub(crate) mod topologies;
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Keys(arguments) => asynchronous(keys::run(arguments)),
         Command::Wait(arguments) => asynchronous(wait::run(arguments)),
         Command::Federation(arguments) => asynchronous(federation::run(arguments)),
+        Command::Services(arguments) => asynchronous(services::run(arguments)),
         Command::Discover(arguments) => asynchronous(discover::run(arguments)),
         Command::Epmd(arguments) => epmd::run(&arguments),
         Command::Topology(arguments) => asynchronous(topology::run(arguments)),

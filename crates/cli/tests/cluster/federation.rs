@@ -36,8 +36,7 @@ fn config(host: &Host, name: &str, other: &Host) -> Result<String> {
         &["federation", "trust", &authority.display().to_string(), "--identity", &identity.display().to_string()],
     )?;
     Ok(format!(
-        "cluster = \"{name}\"\nlisten = \"0.0.0.0:0\"\n{trust}listen = \"0.0.0.0:4391\"\npeers = [\"{}:4391\"]\n\n\
-         [[federation.export]]\nto = [\"*\"]\ngroups = [\"orders*\"]\n",
+        "cluster = \"{name}\"\nlisten = \"0.0.0.0:0\"\n{trust}listen = \"0.0.0.0:4391\"\npeers = [\"{}:4391\"]\n\n",
         other.address()
     ))
 }
@@ -53,20 +52,37 @@ pub(crate) fn prove(host: &Host, name: &str) -> Result<()> {
 pub(crate) fn clusters() -> Result<[Cluster; 2]> {
     let network = Network::new()?;
     let [east, west] = network.hosts()?;
-    clusters_that_dial(east, west, None)
+    clusters_of(east, west, Nodes::default())
 }
 
-/// As [`clusters`], with a name in the place of the address of `east`.
-pub(crate) fn clusters_that_dial(east: Host, west: Host, name: Option<&str>) -> Result<[Cluster; 2]> {
+/// What the nodes of two clusters are, and what their gateways let out.
+#[derive(Clone, Copy)]
+pub(crate) struct Nodes<'a> {
+    pub(crate) elixir: bool,
+    pub(crate) exports: &'a str,
+    /// A name in the place of the address of `east`.
+    pub(crate) east: Option<&'a str>,
+}
+
+impl Default for Nodes<'_> {
+    fn default() -> Self {
+        Self { elixir: false, exports: "[[federation.export]]\nto = [\"*\"]\ngroups = [\"orders*\"]\n", east: None }
+    }
+}
+
+/// As [`clusters`], with other nodes.
+pub(crate) fn clusters_of(east: Host, west: Host, nodes: Nodes<'_>) -> Result<[Cluster; 2]> {
     prove(&east, "east")?;
     prove(&west, "west")?;
-    let (east_config, mut west_config) = (config(&east, "east", &west)?, config(&west, "west", &east)?);
-    if let Some(name) = name {
+    let (east_config, mut west_config) =
+        (config(&east, "east", &west)? + nodes.exports, config(&west, "west", &east)? + nodes.exports);
+    if let Some(name) = nodes.east {
         west_config = west_config.replace(&format!("{}:4391", east.address()), &format!("{name}:4391"));
     }
     let start = |host: Host, name: &'static str, config: &str| -> Result<Cluster> {
         let agent = host.agent(binary()).config(config)?.start()?;
-        let beam = host.beam("shop").flags("-kernel start_pg true").spawn()?;
+        let beam = host.beam("shop").flags("-kernel start_pg true");
+        let beam = if nodes.elixir { beam.elixir() } else { beam }.spawn()?;
         Ok(Cluster { beam, agent, host, name })
     };
     let (east, west) = (start(east, "east", &east_config)?, start(west, "west", &west_config)?);

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use metacluster_testbed::{Host, Network, eventually, require};
 
 use crate::{
-    federation::{Cluster, clusters, clusters_that_dial},
+    federation::{Cluster, Nodes, clusters, clusters_of},
     support::{NEEDED, SOON, binary},
 };
 
@@ -97,7 +97,7 @@ fn a_gateway_that_moved_to_another_address_is_linked_again_within_thirty_seconds
         Ok(())
     };
     point(&west, &east)?;
-    let [mut east, west] = clusters_that_dial(east, west, Some("gateway.east"))?;
+    let [mut east, west] = clusters_of(east, west, Nodes { east: Some("gateway.east"), ..Nodes::default() })?;
     east.serve()?;
     west.wait_members(1)?;
 

@@ -1,7 +1,7 @@
 //! The first frame of each side: who it is, and what it speaks.
 
 use bytes::{BufMut, BytesMut};
-use metacluster_types::{AgentId, ClusterName, NodeName};
+use metacluster_types::{AgentId, ClusterName, NodeName, Place, Region, Zone};
 
 use super::{CodecError, Reader, put_bytes16, put_text8};
 
@@ -22,6 +22,7 @@ pub(crate) struct Hello {
     pub(crate) gateway: AgentId,
     pub(crate) epoch: u64,
     pub(crate) node: NodeName,
+    pub(crate) place: Place,
 }
 
 impl Hello {
@@ -34,6 +35,8 @@ impl Hello {
         out.put_u128(self.gateway.0);
         out.put_u64(self.epoch);
         put_bytes16(out, self.node.as_str().as_bytes());
+        put_text8(out, self.place.zone.as_ref().map_or("", Zone::as_str));
+        put_text8(out, self.place.region.as_ref().map_or("", Region::as_str));
     }
 
     /// Reads one; what a later version put behind it stays unread.
@@ -50,6 +53,8 @@ impl Hello {
             gateway: AgentId(reader.u128()?),
             epoch: reader.u64()?,
             node: NodeName::new(reader.text16()?).map_err(|_| CodecError::Invalid("node"))?,
+            // What names no zone is none.
+            place: Place { zone: Zone::new(reader.text8()?).ok(), region: Region::new(reader.text8()?).ok() },
         })
     }
 

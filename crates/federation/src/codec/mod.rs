@@ -3,6 +3,7 @@
 //! ```text
 //! frame   = kind:u8 lane:u8 length:u32 body
 //! 1 hello     magic:"mcfd" lowest:u8 highest:u8 features:u32 cluster:text8 gateway:u128 epoch:u64 node:text16
+//!             zone:text8 region:text8, either may be empty
 //! 2 ping      nonce:u64            3 pong   nonce:u64
 //! 4 signal    a control message and its payload, as terms without version byte, identifiers in home form
 //! 5 part      of a signal that is larger than a frame, in the lane's order      6 last part

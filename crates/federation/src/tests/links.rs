@@ -106,6 +106,7 @@ fn a_gateway_of_the_same_cluster_and_one_of_another_version_are_refused() {
     hello.extend([0; 24]);
     hello.extend([0, 3]);
     hello.extend(b"a@b");
+    hello.extend([0, 0]);
     let mut frame = vec![1, 0, 0, 0, 0, u8::try_from(hello.len()).expect("short")];
     frame.extend(hello);
     world.gateways[0].machine.handle_link(world.now, LinkId(1), &frame);

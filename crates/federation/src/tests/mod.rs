@@ -8,6 +8,7 @@ mod hostile;
 mod links;
 mod messages;
 mod roles;
+mod services;
 mod watching;
 
 use std::{
@@ -22,7 +23,7 @@ use metacluster_erl_wire::{
     rewrite::{PidView, ReferenceView, Route},
     term::{self, Limits as TermLimits},
 };
-use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern};
+use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern, Place};
 
 use crate::{CloseReason, ExportRule, Federation, GroupKey, Limits, LinkId, Notice, Output, Refusal, Settings, Times};
 
@@ -81,6 +82,7 @@ pub(super) fn settings(name: &str, number: u128) -> Settings {
         gateway: AgentId(number),
         epoch: 1,
         node: NodeName::new(&format!("metacluster@{name}")).expect("a name"),
+        place: Place::default(),
         creation: 9,
         reference_mark: 0xabc4,
         exports: vec![ExportRule {

@@ -8,7 +8,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use metacluster_erl_wire::{Atom, Pid};
 use metacluster_federation::{ExportRule, Federation, Limits, LinkId, Output, Settings, Times};
-use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern};
+use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern, Place};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,6 +23,7 @@ pub(super) fn settings(cluster: usize, number: usize, epoch: u64, identifiers_ma
         gateway: AgentId(cluster as u128 * 10 + number as u128 + 1),
         epoch,
         node: NodeName::new(&format!("gateway@{name}-{number}")).expect("a name"),
+        place: Place::default(),
         creation: 10 + epoch as u32,
         reference_mark: 0x5104,
         exports: vec![ExportRule {
