@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check_config, completions, demo, demo_node, discover, epmd, event, events, federation, keys, leave, members,
-    query, sql, tags, topologies, topology, up, version, wait,
+    agent, cells, check_config, completions, demo, demo_node, discover, epmd, event, events, federation, keys, leave,
+    members, query, sql, tags, topologies, topology, up, version, wait,
 };
 
 /// Gets nodes into a cluster and keeps them in it.
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Federation(federation::Federation),
     /// List the services of all clusters: groups named {Service, Partition}
     Services(Listing),
+    /// Show how the nodes would be divided into small clusters
+    Cells(cells::Cells),
     /// Ask a strategy once, without an agent
     Discover(discover::Discover),
     /// Draw the cluster: zones, nodes, links

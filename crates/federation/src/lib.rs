@@ -28,10 +28,12 @@
 //! | `local`, `remote`, `carry` | signals out, signals in, and what both do |
 //! | `watches`, `lost` | monitors and links, and what fires them |
 //! | `directory`, `groups` | groups |
+//! | `cells` | who is in which cell, beside the machine |
 //! | `services` | groups that are services, and who serves a key |
 //! | `roles` | which of several gateways of a cluster publishes |
 
 mod carry;
+pub mod cells;
 mod codec;
 mod directory;
 mod groups;

@@ -32,6 +32,7 @@ use crate::{
 };
 
 use hub::Hub;
+pub use metacluster_federation::cells;
 pub use services::{PartitionView, ServiceView, ServicesAnswer};
 pub use tls::{Identity, IdentityFault};
 pub use view::{FederationAnswer, GatewayView};

@@ -1,6 +1,7 @@
 //! One module a command. Each takes its arguments, prints its answer and gives back its [`Outcome`].
 
 pub(crate) mod agent;
+pub(crate) mod cells;
 pub(crate) mod check_config;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -46,6 +47,7 @@ pub(crate) fn run(command: Command) -> Outcome {
         Command::Keys(arguments) => asynchronous(keys::run(arguments)),
         Command::Wait(arguments) => asynchronous(wait::run(arguments)),
         Command::Federation(arguments) => asynchronous(federation::run(arguments)),
+        Command::Cells(arguments) => asynchronous(cells::run(arguments)),
         Command::Services(arguments) => asynchronous(services::run(arguments)),
         Command::Discover(arguments) => asynchronous(discover::run(arguments)),
         Command::Epmd(arguments) => epmd::run(&arguments),
