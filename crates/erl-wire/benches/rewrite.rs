@@ -13,7 +13,7 @@ use std::{
 use bytes::{BufMut, BytesMut};
 use metacluster_erl_wire::{
     Atom,
-    rewrite::{AtomView, Envelope, Keep, PidView, PortView, ReferenceView, RewriteLimits, Rewriter, Route, Translate},
+    rewrite::{AtomView, Envelope, Keep, PidView, PortView, ReferenceView, RewriteLimits, Rewriter, Translate},
     term::{self, Limits},
 };
 
@@ -125,17 +125,17 @@ impl<T: Translate> Way for Rewrite<T> {
     fn run(&mut self, case: &Case, times: u64) {
         for _ in 0..times {
             self.out.clear();
-            let mut bytes = &case.bytes[..];
+            let Self { translate, rewriter, out } = self;
             if let Some(frame) = &case.frame {
                 let envelope = Envelope::read(black_box(frame)).expect("a frame");
-                let Route { to, control, payload, .. } = envelope.route().expect("a route").expect("a message");
-                black_box(to);
-                assert_eq!(control.len() + payload.len(), bytes.len());
-                bytes = &frame[3..];
+                let route = envelope.route().expect("a route").expect("a message");
+                black_box(route.to);
+                rewriter.start_routed(&route, translate, out).expect("a control message of a real node");
+                rewriter.feed(route.payload, translate, out).expect("a payload of a real node");
+                rewriter.finish().expect("a whole one");
+            } else {
+                rewriter.rewrite(case.terms, black_box(&case.bytes), translate, out).expect("terms of a real node");
             }
-            self.rewriter
-                .rewrite(case.terms, black_box(bytes), &mut self.translate, &mut self.out)
-                .expect("terms of a real node");
             black_box(&self.out);
         }
     }

@@ -84,7 +84,9 @@ impl Flags {
     /// What we demand of every peer: what OTP 25 has, which is the oldest that we talk to.
     pub const REQUIRED: Self = Self::SET_25;
 
-    /// What we offer, hidden. It makes OTP send fragments and no cache of atoms.
+    /// What we offer, hidden. It makes OTP send fragments and no cache of atoms. [`Flags::ALTACT_SIG`] is left out: without
+    /// it OTP 28 and 29 say the same in the operations that every release knows, so what a relay takes from one node another
+    /// one reads.
     pub const HIDDEN_NODE: Self = Self::SET_26
         .and(Self::MANDATORY_25_DIGEST)
         .and(Self::DIST_MONITOR)

@@ -52,7 +52,27 @@ impl<'a> AtomView<'a> {
         atom.expect("a view is made of at most 255 characters")
     }
 
-    #[inline]
+    /// Writes an identifier: what stands before the node's name, the name, and what stands behind it. Each piece costs, so
+    /// the first takes the tag of the name along.
+    #[inline(always)]
+    fn write_between<const HEAD: usize>(&self, head: [u8; HEAD], tail: &[u8], out: &mut BytesMut) {
+        let (Ok(length), false) = (u8::try_from(self.text.len()), self.latin1) else {
+            out.extend_from_slice(&head);
+            self.write(out);
+            out.extend_from_slice(tail);
+            return;
+        };
+        // The longest head is that of a reference.
+        let mut start = [0; 5];
+        start[..HEAD].copy_from_slice(&head);
+        start[HEAD] = tag::SMALL_ATOM_UTF8;
+        start[HEAD + 1] = length;
+        out.extend_from_slice(&start[..HEAD + 2]);
+        out.extend_from_slice(self.text);
+        out.extend_from_slice(tail);
+    }
+
+    #[cold]
     fn write(&self, out: &mut BytesMut) {
         let (small, large) =
             if self.latin1 { (tag::SMALL_ATOM, tag::ATOM) } else { (tag::SMALL_ATOM_UTF8, tag::ATOM_UTF8) };
@@ -169,11 +189,8 @@ impl PidView<'_> {
 
     #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
-        out.put_u8(tag::NEW_PID);
-        self.node.write(out);
-        // Two numbers at once, for the processor to write as it will read them.
-        out.extend_from_slice(&pair(self.id, self.serial));
-        out.extend_from_slice(&self.creation.to_be_bytes());
+        let numbers = four(self.id, self.serial, self.creation, 0);
+        self.node.write_between([tag::NEW_PID], &numbers[..12], out);
     }
 }
 
@@ -195,17 +212,14 @@ impl PortView<'_> {
         // The older form when the number fits, as nodes do.
         match u32::try_from(self.id) {
             Ok(id) if self.id <= NEW_PORT_ID_MAX => {
-                out.put_u8(tag::NEW_PORT);
-                self.node.write(out);
-                out.put_u32(id);
+                let numbers = four(id, self.creation, 0, 0);
+                self.node.write_between([tag::NEW_PORT], &numbers[..8], out);
             }
             Ok(_) | Err(_) => {
-                out.put_u8(tag::V4_PORT);
-                self.node.write(out);
-                out.put_u64(self.id);
+                let numbers = four((self.id >> 32) as u32, self.id as u32, self.creation, 0);
+                self.node.write_between([tag::V4_PORT], &numbers[..12], out);
             }
         }
-        out.put_u32(self.creation);
     }
 }
 
@@ -231,20 +245,25 @@ impl ReferenceView<'_> {
 
     #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
-        out.extend_from_slice(&[tag::NEWER_REFERENCE, 0, self.ids.count]);
-        self.node.write(out);
-        let [first, second, third, ..] = self.ids.words;
-        out.extend_from_slice(&pair(self.creation, first));
-        if self.ids.count == 3 {
-            out.extend_from_slice(&pair(second, third));
-        } else {
-            for word in self.ids.as_slice().iter().skip(1) {
-                out.extend_from_slice(&word.to_be_bytes());
+        let head = [tag::NEWER_REFERENCE, 0, self.ids.count];
+        let [first, second, third, fourth, fifth] = self.ids.words;
+        let numbers = four(self.creation, first, second, third);
+        match self.ids.count {
+            // As every node makes them.
+            3 => self.node.write_between(head, &numbers, out),
+            count @ ..3 => self.node.write_between(head, &numbers[..4 + 4 * usize::from(count)], out),
+            count => {
+                self.node.write_between(head, &numbers, out);
+                out.extend_from_slice(&four(fourth, fifth, 0, 0)[..4 * usize::from(count - 3)]);
             }
         }
     }
 }
 
-fn pair(first: u32, second: u32) -> [u8; 8] {
-    (u64::from(first) << 32 | u64::from(second)).to_be_bytes()
+/// Four numbers at once, for the processor to write as it will read them.
+#[inline(always)]
+fn four(first: u32, second: u32, third: u32, fourth: u32) -> [u8; 16] {
+    let high = u64::from(first) << 32 | u64::from(second);
+    let low = u64::from(third) << 32 | u64::from(fourth);
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }

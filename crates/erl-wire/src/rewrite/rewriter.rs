@@ -3,7 +3,8 @@
 use bytes::BytesMut;
 
 use super::{
-    RewriteError, RewriteFault, Translate,
+    Endpoint, RewriteError, RewriteFault, Route, Translate,
+    route::Pieces,
     scan::{Cursor, Stop, scan},
     token::{self, FunHead, NoToken, Token},
 };
@@ -114,6 +115,39 @@ impl Rewriter {
         self.clear_cut();
         self.funs.clear();
         (self.read, self.written) = (0, 0);
+    }
+
+    /// Starts with a message of which the route is known: appends what its control message becomes, which need not be looked
+    /// at again, and awaits its payload, if it has one.
+    ///
+    /// # Errors
+    /// As [`Rewriter::feed`].
+    #[inline]
+    pub fn start_routed(
+        &mut self,
+        route: &Route<'_>,
+        translate: &mut impl Translate,
+        out: &mut BytesMut,
+    ) -> Result<(), RewriteError> {
+        let Some(Pieces { head, from, between, to }) = route.pieces() else {
+            self.start(1);
+            self.feed(route.control, translate, out)?;
+            self.finish()?;
+            self.awaited = u64::from(route.has_payload());
+            return Ok(());
+        };
+        self.start(1);
+        let started = out.len();
+        out.extend_from_slice(head);
+        write_end(from, translate, out);
+        out.extend_from_slice(between);
+        write_end(to, translate, out);
+        self.read = route.control.len() as u64;
+        self.written = (out.len() - started) as u64;
+        if self.written > self.limits.written_bytes_max {
+            return Err(self.error(0, RewriteFault::TooLong(self.limits.written_bytes_max)));
+        }
+        Ok(())
     }
 
     /// Takes the next bytes and appends what they become to `out`: all of it, but for a token that is cut and a closure
@@ -348,13 +382,34 @@ impl Rewriter {
 
     fn clear_cut(&mut self) {
         self.cut.clear();
-        self.cut.shrink_to(HELD_BYTES_KEPT);
+        if self.cut.capacity() > HELD_BYTES_KEPT {
+            self.cut.shrink_to(HELD_BYTES_KEPT);
+        }
     }
 
     #[cold]
     fn error(&self, at: usize, fault: RewriteFault) -> RewriteError {
         RewriteError { at: self.read + at as u64, fault }
     }
+}
+
+/// An end of a control message, or what takes its place.
+#[inline]
+fn write_end((end, bytes): (Endpoint<'_>, &[u8]), translate: &mut impl Translate, out: &mut BytesMut) {
+    match end {
+        Endpoint::Pid(pid) => {
+            if let Some(other) = translate.pid(&pid) {
+                return other.write(out);
+            }
+        }
+        Endpoint::Alias(reference) => {
+            if let Some(other) = translate.reference(&reference) {
+                return other.write(out);
+            }
+        }
+        Endpoint::Name(_) => {}
+    }
+    out.extend_from_slice(bytes);
 }
 
 /// What of a piece is written.

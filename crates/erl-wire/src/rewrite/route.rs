@@ -84,7 +84,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// When the control message is malformed or is cut.
-    #[inline]
+    #[inline(always)]
     pub fn route(&self) -> Result<Option<Route<'a>>, RouteError> {
         match *self {
             Self::Tick | Self::Next { .. } => Ok(None),
@@ -140,6 +140,15 @@ pub struct Route<'a> {
     pub control: &'a [u8],
     /// What stands behind it, without version byte: the payload, or the start of it.
     pub payload: &'a [u8],
+    /// Where the ends stand in the control message, if it is of a form that holds no other identifier.
+    places: Option<Places>,
+}
+
+/// The bytes of both ends in a control message: the first from 4 on, the second up to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Places {
+    from_end: usize,
+    to_at: usize,
 }
 
 /// Why a frame has no route. The connection that it came over cannot be trusted any more, and should be closed.
@@ -222,12 +231,20 @@ static SHAPES: [Option<Shape>; 38] = {
     table
 };
 
+/// See [`Route::pieces`].
+pub(super) struct Pieces<'a> {
+    pub(super) head: &'a [u8],
+    pub(super) from: (Endpoint<'a>, &'a [u8]),
+    pub(super) between: &'a [u8],
+    pub(super) to: (Endpoint<'a>, &'a [u8]),
+}
+
 impl<'a> Route<'a> {
     /// Reads a control message, without version byte, at the start of `body`; what stands behind it is the payload.
     ///
     /// # Errors
     /// When it is no control message, or is cut.
-    #[inline]
+    #[inline(always)]
     pub fn read(body: &'a [u8]) -> Result<Self, RouteError> {
         match Self::common(body) {
             Some(route) => Ok(route),
@@ -236,7 +253,7 @@ impl<'a> Route<'a> {
     }
 
     /// Messages to a pid, a name and an alias, in the form in which nodes send them: nearly all that there is.
-    #[inline]
+    #[inline(always)]
     fn common(body: &'a [u8]) -> Option<Self> {
         let (&[tag::SMALL_TUPLE, elements, tag::SMALL_INTEGER, operation], rest) = body.split_first_chunk()? else {
             return None;
@@ -254,9 +271,19 @@ impl<'a> Route<'a> {
             _ => return None,
         };
         let (control, payload) = body.split_at_checked(4 + first + second)?;
-        Some(Self { operation, from: Some(Endpoint::Pid(from)), to: Some(to), reference: None, control, payload })
+        let places = Some(Places { from_end: 4 + first, to_at: control.len() - second });
+        Some(Self {
+            operation,
+            from: Some(Endpoint::Pid(from)),
+            to: Some(to),
+            reference: None,
+            control,
+            payload,
+            places,
+        })
     }
 
+    #[cold]
     fn any(body: &'a [u8]) -> Result<Self, RouteError> {
         let (elements, operation, mut at) = match *body {
             [tag::SMALL_TUPLE, count, tag::SMALL_INTEGER, operation, ..] => (u32::from(count), operation, 4),
@@ -272,7 +299,8 @@ impl<'a> Route<'a> {
         if elements != u32::from(shape.elements) && !tokens {
             return Err(malformed);
         }
-        let mut route = Self { operation, from: None, to: None, reference: None, control: &[], payload: &[] };
+        let mut route =
+            Self { operation, from: None, to: None, reference: None, control: &[], payload: &[], places: None };
         for place in 1..shape.elements + u8::from(tokens) {
             let rest = &body[at..];
             if place == shape.from || place == shape.to {
@@ -294,6 +322,18 @@ impl<'a> Route<'a> {
         (route.control, route.payload) = body.split_at_checked(at).ok_or(RouteError::Term(RewriteFault::Truncated))?;
         route.check_ends(malformed)?;
         Ok(route)
+    }
+
+    /// The control message cut at its identifiers, if it has no other ones than its ends: what stands before the first, and
+    /// each with what follows up to the next.
+    #[inline]
+    pub(super) fn pieces(&self) -> Option<Pieces<'a>> {
+        let Places { from_end, to_at } = self.places?;
+        let (Some(from), Some(to)) = (self.from, self.to) else { return None };
+        let (head, rest) = self.control.split_at_checked(4)?;
+        let (from_bytes, rest) = rest.split_at_checked(from_end - 4)?;
+        let (between, to_bytes) = rest.split_at_checked(to_at - from_end)?;
+        Some(Pieces { head, from: (from, from_bytes), between, to: (to, to_bytes) })
     }
 
     /// Whether a payload follows.

@@ -88,7 +88,21 @@ fn agrees(name: &str, frame: &[u8]) -> bool {
     assert_eq!(route.payload, message.payload.as_ref().map(crate::Payload::bytes).unwrap_or_default(), "{name}");
     let control = decoded(route.control).map(Control::try_from);
     assert_eq!(control, Ok(Ok(message.control)), "{name}");
+    rewritten_alike(name, &route);
     true
+}
+
+/// A control message is rewritten the same by its route as by a walk, and so is what follows.
+fn rewritten_alike(name: &str, route: &Route<'_>) {
+    let (mut walked, mut routed) = (BytesMut::new(), BytesMut::new());
+    let mut rewriter = Rewriter::new(RewriteLimits::default());
+    let terms = 1 + u32::from(!route.payload.is_empty());
+    let whole = [route.control, route.payload].concat();
+    rewriter.rewrite(terms, &whole, &mut Prefix::add(), &mut walked).expect(name);
+    rewriter.start_routed(route, &mut Prefix::add(), &mut routed).expect(name);
+    rewriter.feed(route.payload, &mut Prefix::add(), &mut routed).expect(name);
+    rewriter.finish().expect(name);
+    assert_eq!(walked, routed, "{name}");
 }
 
 #[test]
