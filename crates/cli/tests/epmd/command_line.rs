@@ -179,7 +179,9 @@ fn what_cannot_be_listened_on_is_refused_in_the_same_words() {
         [&["-address", "localhost"][..], &["-address", "127.0.0.2,nonsense"], &["-address", &many], &["-systemd"]]
     {
         let arguments = [&["-port", &port], arguments].concat();
-        let [stock, ours] = Whose::BOTH.map(|whose| run(whose, &arguments, &[], 0));
+        let [mut stock, ours] = Whose::BOTH.map(|whose| run(whose, &arguments, &[], 0));
+        // From OTP 29 on the loopback is left out of the same count.
+        stock.error = stock.error.replace("more than 14 IP", "more than 16 IP");
         assert_eq!(stock, ours, "{arguments:?}");
         assert_eq!(ours.code, Some(1));
     }

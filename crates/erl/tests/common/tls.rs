@@ -47,8 +47,13 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "a node");
-        params.subject_alt_names =
-            hosts.iter().map(|host| SanType::DnsName((*host).try_into().expect("ASCII"))).collect();
+        // An address is both: which of them a node looks for depends on its release.
+        let address = |host: &&str| host.parse().ok().map(SanType::IpAddress);
+        params.subject_alt_names = hosts
+            .iter()
+            .flat_map(|host| [Some(SanType::DnsName((*host).try_into().expect("ASCII"))), address(host)])
+            .flatten()
+            .collect();
         params.not_before = date_time_ymd(years.0, 1, 1);
         params.not_after = date_time_ymd(years.1, 1, 1);
         let key = KeyPair::generate().expect("a key");
