@@ -37,9 +37,10 @@ async fn said(peer: &mut RawPeer, ours: &'static str, function: &str, arguments:
     peer.send(Control::RegSend { from: caller, to: Atom::from_static("rex"), trace: None }, Some(&request)).await;
     loop {
         let message = peer.message().await.expect("the connection stays");
-        match message.control {
-            Control::Send { .. } | Control::SendSender { .. } | Control::RegSend { .. } => {}
-            _ => return message,
+        let answer =
+            matches!(message.control, Control::Send { .. } | Control::SendSender { .. } | Control::RegSend { .. });
+        if !answer {
+            return message;
         }
     }
 }
@@ -71,13 +72,14 @@ async fn messages_to_an_alias_and_with_priority_are_read_as_each_release_says_th
     let flags = Flags::offered(true).and(Flags::ALTACT_SIG);
     let mut peer = RawPeer::dial_with(beam.address, beam.name.as_str(), PEER, flags).await.expect("a connection");
     let message = said(&mut peer, PEER, "send", vec![alias.clone().into(), atom("hello")]).await;
-    match &message.control {
-        Control::AliasSend { to, .. } if !with_altact => assert_eq!(*to, alias),
-        Control::AltactSigSend { flags, from: Process::Pid(from), to, trace: None } if with_altact => {
-            assert_eq!((*flags, to), (ALTACT_ALIAS, &Destination::Alias(alias.clone())));
-            assert_eq!(from.node.as_str(), beam.name.as_str());
-        }
-        other => panic!("OTP {release}: {other:?}"),
+    if let Control::AltactSigSend { flags, from: Process::Pid(from), to, trace: None } = &message.control {
+        assert!(with_altact, "OTP {release}");
+        assert_eq!((*flags, to), (ALTACT_ALIAS, &Destination::Alias(alias.clone())));
+        assert_eq!(from.node.as_str(), beam.name.as_str());
+    } else {
+        let control = &message.control;
+        assert!(matches!(control, Control::AliasSend { to, .. } if *to == alias), "OTP {release}: {control:?}");
+        assert!(!with_altact, "OTP {release}: {control:?}");
     }
     assert_eq!(payload(message), atom("hello"));
     if !with_altact {
