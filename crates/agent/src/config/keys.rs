@@ -85,6 +85,39 @@ pub(super) const KEYS: &[Key] = &[
          epmd then knows. Without it only nodes of this host are let in.",
     ),
     key(
+        "distribution.certificate",
+        Kind::Path,
+        Computed("none: plain distribution"),
+        "The file with the certificate of this host, in PEM form. With it the agent and the BEAM nodes speak TLS, as \
+         `-proto_dist inet_tls`, and nothing else. A file that changes is read again before the next connection; this goes \
+         for the three files.",
+    ),
+    key(
+        "distribution.key",
+        Kind::Path,
+        Computed("the file of the certificate"),
+        "The file with the key of the certificate, in PEM form and without a password.",
+    ),
+    key(
+        "distribution.authorities",
+        Kind::Path,
+        Computed("none"),
+        "The file with the certificates of the authorities that sign those of the nodes, in PEM form. TLS must have it.",
+    ),
+    key(
+        "distribution.names",
+        Kind::Choice(&["never", "dialled", "always"]),
+        Fixed("dialled"),
+        "Whose certificate must name the node that shows it: nobody's, that of a node that the agent dials, or that of a \
+         node that dials the agent, too. A certificate names hosts and nodes as `inet_tls_dist:verify_client/3` has it.",
+    ),
+    key(
+        "distribution.client_certificates",
+        Kind::Flag,
+        Fixed("true"),
+        "Whether a node that dials the agent must show a certificate.",
+    ),
+    key(
         "nodes.names",
         Kind::List,
         Computed("all that take the cookie"),

@@ -5,6 +5,7 @@
 //! environment, which wins over the file, which wins over the default (docs/contracts.md, Configuration).
 
 mod cookie;
+mod distribution;
 mod environment;
 mod fault;
 mod federation;
@@ -26,7 +27,7 @@ use std::{
 };
 
 use metacluster_discovery::{Settings, settings::COMMON, spec::Spec};
-use metacluster_erl::epmd::Network;
+use metacluster_erl::{Tls, epmd::Network};
 use metacluster_federation::{ExportRule, Limits};
 use metacluster_formation::Guard;
 use metacluster_types::{
@@ -64,6 +65,8 @@ pub struct Config {
     pub host: Option<String>,
     /// Where the agent's own node takes connections of BEAM nodes; without it, on a free port and from this host only.
     pub listen: Option<SocketAddr>,
+    /// TLS with the BEAM nodes, ready for use; plain distribution without.
+    pub distribution: Option<Tls>,
     /// Which local nodes are ours; all that take the cookie when empty.
     pub nodes: Vec<Pattern>,
     /// The topologies, in the order of the file. Their names differ.
@@ -93,7 +96,8 @@ impl Config {
     ///
     /// # Errors
     /// Every fault of the file, the environment and the flags at once. The syntax of the file comes first: where it is
-    /// wrong, that alone is reported. Nothing was bound, dialled or started; only the cookie's file was read.
+    /// wrong, that alone is reported. Nothing was bound, dialled or started; only the files of the cookie and of
+    /// `[distribution]` were read.
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, Faults> {
         match raw::read(path) {
             Ok(file) => validate::validate(file, validate::Topologies::File, environment),
@@ -163,6 +167,7 @@ impl Config {
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let log = |config: &Self| config.log_level as u8;
+        let options = |config: &Self| config.distribution.as_ref().map(|tls| tls.options().clone());
         [
             ("cluster", self.cluster != other.cluster),
             ("zone or region", self.place != other.place),
@@ -173,6 +178,7 @@ impl Config {
             ("node_name", self.node_name != other.node_name),
             ("host", self.host != other.host),
             ("listen", self.listen != other.listen),
+            ("distribution", options(self) != options(other)),
             ("nodes", self.nodes != other.nodes),
             ("epmd", self.epmd != other.epmd),
             ("readiness", self.readiness != other.readiness),

@@ -1,51 +1,13 @@
 //! Whole files against their faults, line by line.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+mod place;
 
+use std::fs;
+
+use metacluster_erl::NameCheck;
+
+pub(super) use self::place::{Place, valid};
 use super::*;
-
-/// A folder with a cookie file and a place for the configuration.
-pub(super) struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    pub(super) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let place = Self { folder };
-        place.write(".erlang.cookie", "secretcookie\n", 0o600);
-        place
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
-        path
-    }
-
-    fn environment(&self) -> Environment {
-        Environment::empty().with_variable("HOME", self.folder.path().to_str().expect("a text"))
-    }
-
-    fn load_with(&self, text: &str, environment: &Environment) -> Result<Config, Faults> {
-        Config::load(&self.write("metacluster.toml", text, 0o644), environment)
-    }
-
-    pub(super) fn load(&self, text: &str) -> Result<Config, Faults> {
-        self.load_with(text, &self.environment())
-    }
-
-    /// Without the folder's name, which differs in every run.
-    pub(super) fn faults(&self, text: &str) -> String {
-        let folder = format!("{}/", self.folder.path().display());
-        self.load(text).err().map(|faults| faults.to_string().replace(&folder, "")).expect("faults")
-    }
-}
-
-pub(super) fn valid(result: Result<Config, Faults>) -> Config {
-    result.unwrap_or_else(|faults| panic!("expected no fault:\n{faults}"))
-}
 
 const STATIC: &str = "[[topology]]\nstrategy = \"static\"\nnodes = [\"a@h1\"]\n";
 
@@ -320,6 +282,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 #[test]
 fn every_key_has_a_variable() {
     let place = Place::new();
+    let certificate = place.certificate("node.pem", "ca.pem").display().to_string();
     let key_file = place.write("keys", &"0a".repeat(32), 0o600).display().to_string();
     let values = [
         ("CLUSTER", "c"),
@@ -332,6 +295,11 @@ fn every_key_has_a_variable() {
         ("NODE_NAME", "n"),
         ("HOST", "h"),
         ("LISTEN", "0.0.0.0:0"),
+        ("DISTRIBUTION_CERTIFICATE", &certificate),
+        ("DISTRIBUTION_KEY", &certificate),
+        ("DISTRIBUTION_AUTHORITIES", "~/ca.pem"),
+        ("DISTRIBUTION_NAMES", "never"),
+        ("DISTRIBUTION_CLIENT_CERTIFICATES", "false"),
         ("NODES_NAMES", "a,b*"),
         ("EPMD_MODE", "own"),
         ("EPMD_PORT", "4001"),
@@ -372,6 +340,8 @@ fn every_key_has_a_variable() {
     let config = valid(place.load_with(STATIC, &environment));
     assert_eq!(config.roles.len(), 2);
     assert_eq!(config.tags["tier"], "1");
+    let tls = config.distribution.expect("TLS");
+    assert_eq!((tls.options().names, tls.options().client_certificates), (NameCheck::Never, false));
     assert_eq!(config.nodes, [Pattern::new("a"), Pattern::new("b*")]);
     assert_eq!((config.epmd.port, config.epmd.addresses.len(), config.epmd.allow.len()), (4001, 2, 2));
     assert_eq!((config.readiness.nodes_min, config.events_keep), (5, 9));

@@ -15,7 +15,7 @@ use metacluster_erl::epmd::NetworkError;
 use metacluster_types::{ClusterName, Cookie, NodeName, Pattern, Place, Region, Role, Zone};
 
 use super::{
-    ApiConfig, Config, EpmdConfig, EpmdMode, HttpConfig, LogLevel, ReadinessConfig, cookie,
+    ApiConfig, Config, EpmdConfig, EpmdMode, HttpConfig, LogLevel, ReadinessConfig, cookie, distribution,
     environment::Environment,
     fault::{Fault, Faults, Origin},
     federation, handler, membership,
@@ -69,6 +69,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         node_name: check.node_name(),
         host: check.host(),
         listen: check.listen(),
+        distribution: distribution::validate(&values, environment, &mut check.faults),
         nodes: check.items("nodes.names", pattern),
         topologies,
         epmd,

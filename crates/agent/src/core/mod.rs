@@ -190,7 +190,13 @@ impl Agent {
 
         let (made_in, mut made) = mpsc::unbounded_channel();
         let fallback = config.host.clone().unwrap_or_else(identity::host_name);
-        let ours = Arc::new(ours::Ours::new(&config.node_name, &fallback, config.cookie.clone(), made_in));
+        let ours = Arc::new(ours::Ours::new(
+            &config.node_name,
+            &fallback,
+            config.cookie.clone(),
+            config.distribution.clone(),
+            made_in,
+        ));
         let first = ours.any().map_err(|error| StartError::Node {
             name: format!("{}@{fallback}", config.node_name),
             reason: error.to_string(),

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use metacluster_erl::{Node, NodeOptions};
+use metacluster_erl::{Node, NodeOptions, Tls};
 use metacluster_types::{Cookie, NameError, NodeName};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,6 +25,7 @@ const HOSTS_MAX: usize = 64;
 pub(crate) struct Ours {
     basename: String,
     cookie: Cookie,
+    tls: Option<Tls>,
     fallback: String,
     nodes: Mutex<BTreeMap<String, Node>>,
     made: mpsc::UnboundedSender<Node>,
@@ -32,8 +33,15 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// Nothing is made yet. Each node that is made later also goes to `made`, which is bounded by [`HOSTS_MAX`].
-    pub(crate) fn new(basename: &str, fallback: &str, cookie: Cookie, made: mpsc::UnboundedSender<Node>) -> Self {
-        Self { basename: basename.to_owned(), cookie, fallback: fallback.to_owned(), nodes: Mutex::default(), made }
+    pub(crate) fn new(
+        basename: &str,
+        fallback: &str,
+        cookie: Cookie,
+        tls: Option<Tls>,
+        made: mpsc::UnboundedSender<Node>,
+    ) -> Self {
+        let (basename, fallback) = (basename.to_owned(), fallback.to_owned());
+        Self { basename, cookie, tls, fallback, nodes: Mutex::default(), made }
     }
 
     /// The node for a host part.
@@ -51,7 +59,9 @@ impl Ours {
             return Ok(first.clone());
         }
         let name = NodeName::from_parts(&self.basename, host)?;
-        let node = Node::start(NodeOptions::new(name, self.cookie.clone()));
+        let mut options = NodeOptions::new(name, self.cookie.clone());
+        options.tls.clone_from(&self.tls);
+        let node = Node::start(options);
         nodes.insert(host.to_owned(), node.clone());
         // The receiver lives as long as the agent; without it there is nobody left to serve.
         if self.made.send(node.clone()).is_err() {
@@ -190,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn one_node_serves_one_host_part() {
         let (made, mut seen) = mpsc::unbounded_channel();
-        let ours = Ours::new("metacluster", "web", Cookie::new("x"), made);
+        let ours = Ours::new("metacluster", "web", Cookie::new("x"), None, made);
         assert_eq!(ours.any().expect("a name").name().as_str(), "metacluster@web");
         assert_eq!(ours.at("10.0.0.4").expect("a name").name().as_str(), "metacluster@10.0.0.4");
         assert_eq!(ours.at("web").expect("a name").name().as_str(), "metacluster@web");

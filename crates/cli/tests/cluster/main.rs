@@ -21,3 +21,4 @@ mod restarts;
 mod runtime;
 mod support;
 mod talk;
+mod tls;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use metacluster_erl::{
-    CallError, ConnectError, Node, NodeEvent, Received,
+    CallError, ConnectError, Node, NodeEvent, Received, TlsError,
     node::PeerInfo,
     wire::handshake::{Expect, Flags, HandshakeError},
 };
@@ -216,6 +216,20 @@ impl Holder {
                 Err(ConnectError::Handshake { error: HandshakeError::WrongCookie { .. }, .. }) => {
                     return Err(Trouble::Refused(format!(
                         "{}: it has another cookie; give it the agent's, or name only your own nodes in [nodes] names",
+                        self.basename
+                    )));
+                }
+                Err(ConnectError::Tls { error: TlsError::PeerIsTls, .. }) => {
+                    return Err(Trouble::Refused(format!(
+                        "{}: it speaks TLS (-proto_dist inet_tls), and the agent does not: set `certificate` and \
+                         `authorities` in [distribution]",
+                        self.basename
+                    )));
+                }
+                Err(ConnectError::Tls { error: TlsError::PeerIsPlain, .. }) => {
+                    return Err(Trouble::Refused(format!(
+                        "{}: it speaks plain distribution, and the agent TLS: start it with -proto_dist inet_tls, or take \
+                         [distribution] away",
                         self.basename
                     )));
                 }
