@@ -334,12 +334,13 @@ impl Federation {
         }
     }
 
-    /// What gateways had said that have been gone for long is not remembered any longer.
+    /// What gateways had said that were not asked for long is not remembered any longer.
     pub(crate) fn drop_old_directories(&mut self, now: Instant) {
         for peer in PeerId::all().take(self.peers.len()) {
             let state = self.peer(peer);
-            let gone = state.link.is_none() && now.since(state.since) >= self.settings.times.identifier_idle;
-            if gone && !state.directory.groups.is_empty() {
+            // Also of one that is back, when another gateway publishes.
+            let old = !state.asked && now.since(state.since) >= self.settings.times.identifier_idle;
+            if old && !state.directory.groups.is_empty() {
                 self.drop_directory(now, peer);
             }
         }

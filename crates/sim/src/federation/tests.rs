@@ -52,6 +52,14 @@ fn two_gateways_a_side_hold_through_cuts_and_kills() {
 }
 
 #[test]
+fn seeds_that_once_broke_a_rule_hold() {
+    // Groups of a gateway that was lost and came back were kept for ever where another one publishes.
+    holds(&Scenario::pairs(), 1028..1029);
+    // A monitor that came through a third cluster ended at a pid that was used again.
+    holds(&Scenario::triangle(), 2..3);
+}
+
+#[test]
 fn little_room_is_kept_to() {
     holds(&Scenario::crowded(), 0..8);
 }
