@@ -92,7 +92,7 @@ async fn instances_that_start_stop_and_terminate_are_followed() {
 }
 
 #[tokio::test]
-async fn hundreds_of_instances_start_stop_and_terminate() {
+async fn many_instances_start_stop_and_terminate() {
     if !require(&[Tool::Moto]) {
         return;
     }
@@ -105,22 +105,22 @@ async fn hundreds_of_instances_start_stop_and_terminate() {
     moto.script(
         "
 image = ec2.describe_images()['Images'][0]['ImageId']
-ec2.run_instances(ImageId=image, MinCount=200, MaxCount=200,
+ec2.run_instances(ImageId=image, MinCount=120, MaxCount=120,
     TagSpecifications=[dict(ResourceType='instance', Tags=[dict(Key='app', Value='shop')])])",
     )
     .expect("instances");
-    trial.until_candidates("200", count(200)).await;
+    trial.until_candidates("120", count(120)).await;
     change(
         &moto,
         "all = sorted(ids.values())
-ec2.stop_instances(InstanceIds=all[:70])
-ec2.terminate_instances(InstanceIds=all[70:140])",
+ec2.stop_instances(InstanceIds=all[:40])
+ec2.terminate_instances(InstanceIds=all[40:80])",
     );
-    trial.until_candidates("60", count(60)).await;
+    trial.until_candidates("40", count(40)).await;
     let ended = trial.hosts().iter().filter(|host| host.state == HostState::Terminated).count();
-    assert_eq!(ended, 70, "all of their ends are told");
-    change(&moto, "ec2.start_instances(InstanceIds=sorted(ids.values())[:70])");
-    trial.until_candidates("130", count(130)).await;
+    assert_eq!(ended, 40, "all of their ends are told");
+    change(&moto, "ec2.start_instances(InstanceIds=sorted(ids.values())[:40])");
+    trial.until_candidates("80", count(80)).await;
     trial.stop().await;
 }
 
