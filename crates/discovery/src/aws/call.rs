@@ -173,7 +173,58 @@ fn encode(body: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use aws_credential_types::{
+        Credentials,
+        provider::{ProvideCredentials, future},
+    };
+    use metacluster_testbed::{Said, Web};
+
     use super::*;
+
+    /// A key that a test changes.
+    type Key = Arc<Mutex<&'static str>>;
+
+    fn now(key: &Key) -> &'static str {
+        *key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[derive(Debug)]
+    struct Rotated(Key);
+
+    impl ProvideCredentials for Rotated {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let credentials = Credentials::new(now(&self.0), "secret", None, None, "a test");
+            future::ProvideCredentials::ready(Ok(credentials))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_rotated_is_taken_once_the_old_one_is_refused() {
+        const REFUSED: &str =
+            "<Response><Errors><Error><Code>AuthFailure</Code><Message>no</Message></Error></Errors></Response>";
+        let key: Key = Arc::new(Mutex::new("AKIDOLD"));
+        let web = {
+            let key = Arc::clone(&key);
+            Web::start(move |asked| {
+                let taken = asked.headers["authorization"].contains(now(&key));
+                if taken { Said::ok("<a/>") } else { Said::status(401, REFUSED) }
+            })
+        };
+        let web = web.expect("a server");
+        let account = Account::given(&web.url(), Rotated(Arc::clone(&key)));
+        let caller = Caller::new(account, Duration::from_secs(5));
+        let call = async || caller.ec2("eu-west-1", "DescribeInstances", &[]).await;
+        call().await.expect("it is taken");
+        *key.lock().unwrap_or_else(PoisonError::into_inner) = "AKIDNEW";
+        let error = call().await.expect_err("the old one is refused");
+        assert!(error.is_about_credentials(), "{error}");
+        call().await.expect("the new one is taken");
+    }
 
     #[test]
     fn the_date_of_an_answer_is_read() {

@@ -227,6 +227,33 @@ async fn over_tls_only_a_trusted_certificate_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_certificate_that_was_rotated_is_followed_once_it_is_trusted() {
+    if !require(&[Tool::Etcd]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (pem, key) = certificate(folder.path(), "127.0.0.1");
+    let trusted = folder.path().join("ca.pem");
+    std::fs::copy(&pem, &trusted).expect("copied");
+    let mut server = Etcd::start_with_tls(&pem, &key).expect("etcd");
+    let more = format!(",ca_file={},prefix=/nodes/,register=false,interval=500ms", trusted.display());
+    put(&server, "/nodes/1", "a@h1");
+    let mut trial = Trial::of(&spec(&server, &more));
+    trial.until(&["a@h1"]).await;
+    server.kill9().expect("killed");
+    let _rotated = certificate(folder.path(), "127.0.0.1");
+    server.restart().expect("up again");
+    let mut line = trial.until_failed().await;
+    while !line.contains("is not trusted") {
+        line = trial.until_failed().await;
+    }
+    assert_eq!(trial.names(), ["a@h1"]);
+    std::fs::copy(&pem, &trusted).expect("copied");
+    put(&server, "/nodes/2", "b@h2");
+    trial.until(&["a@h1", "b@h2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_not_etcd_is_said_so() {
     use metacluster_testbed::{Said, Web};
     for (says, expected) in [
