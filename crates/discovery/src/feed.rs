@@ -48,6 +48,8 @@ pub struct Local {
     /// The agents of the cluster that live as far as is known, this one or not. Empty says that nobody is known: a source
     /// that a few agents ask for all of them is then asked by this one.
     pub agents: BTreeSet<AgentId>,
+    /// The port at which this agent speaks with others, once that is known.
+    pub port: Option<u16>,
 }
 
 /// The end of a strategy that the world sees. Cheap to clone; a task of the strategy may hold one.

@@ -41,6 +41,7 @@ pub async fn look_up(strategy: Box<dyn Strategy>, timeout: Duration) -> Result<D
         place: Place::default(),
         nodes: BTreeSet::new(),
         agents: BTreeSet::new(),
+        port: None,
     });
     let (updates, mut reader) = mpsc::channel(QUEUE);
     let (feed, switch) = Feed::new(topology, local, updates);

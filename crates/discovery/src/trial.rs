@@ -56,7 +56,7 @@ impl Trial {
     pub fn start(strategy: Box<dyn Strategy>) -> Self {
         let cluster = ClusterName::new("main").expect("a valid name");
         let (place, nodes, agents) = (Place::default(), BTreeSet::new(), BTreeSet::new());
-        Self::start_for(strategy, Local { agent: AgentId(1), cluster, place, nodes, agents })
+        Self::start_for(strategy, Local { agent: AgentId(1), cluster, place, nodes, agents, port: None })
     }
 
     /// Starts a strategy for such an agent.

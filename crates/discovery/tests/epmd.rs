@@ -83,6 +83,7 @@ fn local(nodes: &[&str]) -> Local {
         place: Place::default(),
         nodes: nodes.iter().map(|name| node(name)).collect(),
         agents: BTreeSet::new(),
+        port: None,
     }
 }
 

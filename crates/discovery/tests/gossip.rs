@@ -30,6 +30,7 @@ fn local(agent: u128, nodes: &[&str]) -> Local {
         place: Place { zone: Zone::new("a").ok(), region: Region::new("eu").ok() },
         nodes: nodes.iter().map(|name| NodeName::new(name).expect("a node")).collect(),
         agents: BTreeSet::new(),
+        port: None,
     }
 }
 

@@ -170,6 +170,7 @@ async fn a_strategy_that_panics_or_ends_is_begun_anew_and_stops_in_bounded_time(
         place: Place::default(),
         nodes: [].into(),
         agents: [].into(),
+        port: None,
     });
     let (sender, mut updates) = mpsc::channel(8);
     let topology = TopologyName::new("t").expect("a name");

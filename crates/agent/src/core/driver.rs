@@ -231,10 +231,11 @@ impl Driver {
     fn show_members(&mut self, view: Arc<MembersView>) {
         let living = view.members.iter().filter(|member| member.state <= MemberState::Suspect);
         let agents: BTreeSet<AgentId> = living.map(|member| member.id).collect();
+        let port = view.members.iter().find(|member| member.own).map(|member| member.address.port());
         self.shown.renew(view.id);
         self.announce.send_if_modified(|local| {
-            let changed = local.agent != view.id || local.agents != agents;
-            (local.agent, local.agents) = (view.id, agents);
+            let changed = local.agent != view.id || local.agents != agents || local.port != port;
+            (local.agent, local.agents, local.port) = (view.id, agents, port);
             changed
         });
         self.shown.members = view;

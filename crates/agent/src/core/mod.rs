@@ -258,6 +258,7 @@ impl Agent {
             place: config.place.clone(),
             nodes: BTreeSet::new(),
             agents: BTreeSet::new(),
+            port: None,
         });
         let (commands_in, commands) = mpsc::channel(16);
         let (sources_in, sources) = mpsc::channel(QUEUE);

@@ -24,11 +24,12 @@ fn nodes_form_by_mdns_and_avahi_sees_them_come_and_go() -> Result<()> {
     }
     let avahi = Avahi::start(&watcher)?;
     let (_early, seen) = avahi.browse("_metacluster._udp")?;
-    let mut sites = sites(&hosts, "strategy = \"mdns\"\n")?;
+    // The agents are not where one would look for them.
+    let mut sites = sites(&hosts, "strategy = \"mdns\"\n[membership]\nport = 46000\n")?;
     full_mesh(&sites)?;
 
     let resolved =
-        |line: &str, family: &str| line.starts_with(&format!("=;eth0;{family};")) && line.contains(";45893;");
+        |line: &str, family: &str| line.starts_with(&format!("=;eth0;{family};")) && line.contains(";46000;");
     // Who browses now is told of the nodes too, which came up after the agents had said who they are.
     let (_late, nodes) = avahi.browse("_metacluster._udp")?;
     let mut ids = Vec::new();

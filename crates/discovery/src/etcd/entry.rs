@@ -107,6 +107,7 @@ mod tests {
             place: metacluster_types::Place { zone: metacluster_types::Zone::new("z1").ok(), region: None },
             nodes: ["a@10.0.0.4", "b@10.0.0.4"].iter().map(|name| NodeName::new(name).expect("a node")).collect(),
             agents: [].into(),
+            port: None,
         };
         let entry = read(b"/k", of(&local).as_bytes()).expect("an entry");
         assert_eq!(entry.agent, Some(AgentId(7)));

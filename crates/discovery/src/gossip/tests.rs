@@ -27,6 +27,7 @@ fn local(agent: u128, nodes: &[&str]) -> Local {
         place: Place { zone: Zone::new("a").ok(), region: None },
         nodes: nodes.iter().map(|name| node(name)).collect(),
         agents: BTreeSet::new(),
+        port: None,
     }
 }
 

@@ -6,11 +6,14 @@
 
 mod record;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mdns_sd::{DaemonEvent, Receiver, ServiceDaemon, ServiceEvent};
-use metacluster_types::SourceUpdate;
-use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
+use metacluster_types::{NodeName, SourceUpdate};
+use tokio::time::{Duration, MissedTickBehavior, interval, sleep, timeout};
 
 use self::record::{Heard, SERVICE, own};
 use crate::{
@@ -23,6 +26,10 @@ use crate::{
 
 /// What one look-up listens for: the first question, and the second one a second later.
 const LISTENS: Duration = Duration::from_secs(3);
+/// The port of agents, where nothing is known of this one's.
+const PORT: u16 = 45_893;
+/// How long it is waited for.
+const PORT_WITHIN: Duration = Duration::from_secs(1);
 /// The time for a goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -36,19 +43,20 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "port",
         kind: Kind::Integer { least: 1, most: 65_535 },
-        absent: Absent::Default("45893"),
-        doc: "The port at which this agent speaks with others, to be announced",
+        absent: Absent::Unset("that of this agent"),
+        doc: "The port at which other agents reach this one, to be announced",
     },
 ];
 
 #[derive(Debug)]
 struct Mdns {
     announce: bool,
-    port: u16,
+    port: Option<u16>,
 }
 
 pub(crate) fn make(reader: &mut Reader<'_>) -> Box<dyn Strategy> {
-    Box::new(Mdns { announce: reader.boolean("announce"), port: reader.integer("port") })
+    let port = reader.is_given("port").then(|| reader.integer("port"));
+    Box::new(Mdns { announce: reader.boolean("announce"), port })
 }
 
 impl Strategy for Mdns {
@@ -76,12 +84,20 @@ fn cannot(error: &mdns_sd::Error) -> String {
     format!("multicast DNS does not work here: {error}: is UDP port 5353 allowed, has an interface an address?")
 }
 
+/// What others were told of this agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Announced {
+    name: String,
+    nodes: BTreeSet<NodeName>,
+    port: u16,
+}
+
 /// A run of the protocol.
 struct Session {
     daemon: ServiceDaemon,
     services: Receiver<ServiceEvent>,
     troubles: Receiver<DaemonEvent>,
-    announced: Option<String>,
+    announced: Option<Announced>,
     heard: BTreeMap<String, Heard>,
     full: bool,
 }
@@ -98,24 +114,38 @@ impl Session {
             heard: BTreeMap::new(),
             full: false,
         };
-        session.announce(mdns, feed)?;
+        session.announce(mdns, feed, false)?;
         Ok(session)
     }
 
-    /// Says what this agent is now.
-    fn announce(&mut self, mdns: &Mdns, feed: &Feed) -> Result<(), mdns_sd::Error> {
+    /// Says what this agent is now, unless that was said, or its port is not known and may be soon.
+    fn announce(&mut self, mdns: &Mdns, feed: &Feed, late: bool) -> Result<(), mdns_sd::Error> {
         if !mdns.announce || feed.is_alone() {
             return Ok(());
         }
-        let service = own(&feed.local().borrow(), mdns.port)?;
-        self.announced = Some(service.get_fullname().to_owned());
-        self.daemon.register(service)
+        let local = feed.local().borrow().clone();
+        let Some(port) = mdns.port.or(local.port).or(late.then_some(PORT)) else { return Ok(()) };
+        let service = own(&local, port)?;
+        let now = Announced { name: service.get_fullname().to_owned(), nodes: local.nodes, port };
+        if self.announced.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        // An agent that goes on under another id is another one.
+        if let Some(before) = self.announced.take().filter(|before| before.name != now.name) {
+            drop(self.daemon.unregister(&before.name)?);
+        }
+        self.daemon.register(service)?;
+        self.announced = Some(now);
+        Ok(())
     }
 
     /// Hears others until that ends, and says why.
     async fn follow(&mut self, mdns: &Mdns, feed: &Feed) -> String {
         let mut local = feed.local();
         let mut followed = true;
+        let mut late = false;
+        let patience = sleep(PORT_WITHIN);
+        tokio::pin!(patience);
         let mut repeat = interval(REPEAT);
         repeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once, and before the first answer of others it would say that there is nobody.
@@ -144,7 +174,14 @@ impl Session {
                 }
                 changed = local.changed(), if followed => {
                     followed = changed.is_ok();
-                    if let Err(error) = self.announce(mdns, feed) {
+                    if let Err(error) = self.announce(mdns, feed, late) {
+                        feed.push(SourceUpdate::Failed(cannot(&error))).await;
+                    }
+                    continue;
+                }
+                () = &mut patience, if !late => {
+                    late = true;
+                    if let Err(error) = self.announce(mdns, feed, late) {
                         feed.push(SourceUpdate::Failed(cannot(&error))).await;
                     }
                     continue;
@@ -187,8 +224,8 @@ impl Session {
 
     /// Says goodbye, and ends the thread.
     async fn close(self) {
-        if let Some(name) = &self.announced
-            && let Ok(said) = self.daemon.unregister(name)
+        if let Some(announced) = &self.announced
+            && let Ok(said) = self.daemon.unregister(&announced.name)
         {
             timeout(GOODBYE, said.recv_async()).await.ok();
         }

@@ -102,6 +102,7 @@ mod tests {
             place: Place { zone: Zone::new("z1").ok(), region: None },
             nodes: (0..nodes).map(|at| NodeName::new(&format!("node-{at:03}@10.0.0.4")).expect("a node")).collect(),
             agents: [].into(),
+            port: None,
         }
     }
 

@@ -43,8 +43,14 @@ where
     F: Future<Output = Result<Found, Failure>> + Send + 'static,
 {
     let cluster = ClusterName::new("main").expect("a name");
-    let local =
-        Local { agent: AgentId(1), cluster, place: Place::default(), nodes: BTreeSet::new(), agents: BTreeSet::new() };
+    let local = Local {
+        agent: AgentId(1),
+        cluster,
+        place: Place::default(),
+        nodes: BTreeSet::new(),
+        agents: BTreeSet::new(),
+        port: None,
+    };
     let (keeper, local) = watch::channel(local);
     let (sender, updates) = mpsc::channel(64);
     let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);
@@ -145,8 +151,14 @@ async fn whoever_has_news_wakes_it() {
     let looks = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&looks);
     let cluster = ClusterName::new("main").expect("a name");
-    let local =
-        Local { agent: AgentId(1), cluster, place: Place::default(), nodes: BTreeSet::new(), agents: BTreeSet::new() };
+    let local = Local {
+        agent: AgentId(1),
+        cluster,
+        place: Place::default(),
+        nodes: BTreeSet::new(),
+        agents: BTreeSet::new(),
+        port: None,
+    };
     let (_keeper, local) = watch::channel(local);
     let (sender, mut updates) = mpsc::channel(64);
     let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);

@@ -29,8 +29,14 @@ where
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let cluster = ClusterName::new("main").expect("a name");
-    let local =
-        Local { agent: AgentId(1), cluster, place: Place::default(), nodes: BTreeSet::new(), agents: BTreeSet::new() };
+    let local = Local {
+        agent: AgentId(1),
+        cluster,
+        place: Place::default(),
+        nodes: BTreeSet::new(),
+        agents: BTreeSet::new(),
+        port: None,
+    };
     let (keeper, local) = channel::channel(local);
     let (sender, updates) = mpsc::channel(64);
     let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);

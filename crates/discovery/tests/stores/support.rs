@@ -26,6 +26,7 @@ pub(crate) fn agent_of(cluster: &str, spec: &str, id: u128, nodes: &[&str]) -> T
         place: Place { zone: Zone::new("z1").ok(), region: None },
         nodes: names(nodes),
         agents: BTreeSet::new(),
+        port: None,
     };
     Trial::start_for(strategy, local)
 }

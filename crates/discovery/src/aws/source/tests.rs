@@ -20,7 +20,7 @@ const AGENTS: u128 = 100;
 const CALL: Duration = Duration::from_millis(80);
 /// A cluster that comes up as one has no askers yet: each agent asks once.
 const START: Duration = Duration::from_secs(60);
-const WATCHED: Duration = Duration::from_secs(3600);
+const WATCHED: Duration = Duration::from_secs(1200);
 
 thread_local! {
     static ORIGIN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -73,6 +73,7 @@ async fn looks_of_a_cluster(calls: u32) -> Vec<Instant> {
             place: Place::default(),
             nodes: BTreeSet::new(),
             agents: agents.clone(),
+            port: None,
         };
         let (keeper, local) = watch::channel(local);
         let (updates, mut reader) = mpsc::channel(16);
