@@ -20,6 +20,8 @@ use crate::{
 const INCARNATION_JUMP_MAX: u32 = 1 << 12;
 /// One claim may raise a version by so much; more is a lie, and would soon leave its subject none to go beyond.
 const VERSION_JUMP_MAX: u32 = 1 << 16;
+/// For a member that was out of reach both grow by this each second: it went on, and a long cut must not make it a liar.
+const DESCRIBED_PER_SECOND: u32 = 10;
 /// A boot that is contradicted so often within this time is not ours alone.
 const CONTRADICTED_MAX: usize = 8;
 const CONTRADICTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
@@ -104,7 +106,8 @@ impl Membership {
         }
         let jump = claim.stamp.incarnation.0.saturating_sub(member.stamp.incarnation.0);
         let leap = claim.version.0.saturating_sub(member.version.0);
-        if jump > INCARNATION_JUMP_MAX || leap > VERSION_JUMP_MAX {
+        let unheard = unheard(now, member);
+        if jump > INCARNATION_JUMP_MAX.saturating_add(unheard) || leap > VERSION_JUMP_MAX.saturating_add(unheard) {
             self.counters.lies += 1;
             return Applied::Nothing;
         }
@@ -430,6 +433,16 @@ impl Membership {
         self.tombstones.set(id, stamp, left, now + self.settings.tombstone_kept);
         self.members.remove(id);
         self.gone(now, id, stamp.epoch);
+    }
+}
+
+/// How often a member that was out of reach may have described itself anew meanwhile.
+fn unheard(now: Instant, member: &Member) -> u32 {
+    match member.life {
+        Life::Failed => {
+            u32::try_from(now.since(member.since).as_secs()).unwrap_or(u32::MAX).saturating_mul(DESCRIBED_PER_SECOND)
+        }
+        Life::Alive | Life::Suspect(_) | Life::Left(_) => 0,
     }
 }
 

@@ -131,3 +131,29 @@ fn a_wrong_address_that_somebody_told_is_put_right() {
         assert!(took < Duration::from_secs(2), "port {port}: {took:?}");
     }
 }
+
+#[test]
+fn who_went_on_during_a_long_cut_is_believed_after_it() {
+    let mut cluster = Cluster::formed(3);
+    cluster.cuts.extend([(0, 2), (2, 0), (1, 2), (2, 1)]);
+    cluster.until(Duration::from_secs(30), |c| [0, 1].map(|o| c.standing(o, 2)) == [Some(Standing::Failed); 2]);
+    for round in 0..1_200 {
+        for turn in 0..4 {
+            let described = description(&format!("changed {round} {turn}"), at(2));
+            let now = cluster.now;
+            cluster.agents[2].machine.describe(now, described).expect("it fits");
+            cluster.drain(2);
+        }
+        cluster.run(Duration::from_secs(1));
+    }
+    cluster.cuts.clear();
+    let right = |c: &Cluster| {
+        [0, 1].into_iter().all(|observer| {
+            let held = c.agents[observer].machine.member(id(2));
+            held.is_some_and(|held| {
+                held.standing == Standing::Alive && held.description.name == "changed 1199 3" && held.stamp.epoch.0 == 1
+            })
+        })
+    };
+    cluster.until(Duration::from_secs(60), right);
+}
