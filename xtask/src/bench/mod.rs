@@ -10,6 +10,7 @@ mod formation;
 mod idle;
 mod link;
 mod membership;
+mod membership_real;
 mod report;
 mod rewrite;
 mod startup;
@@ -32,11 +33,12 @@ use crate::{
 /// How long anything that is measured may take before the bench gives up.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
+/// Every bench.
+const KNOWN: &str = "discovery, dist, epmd, formation, link, idle, membership, membership-real, startup, rewrite";
+
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let Some((name, rest)) = arguments.split_first() else {
-        bail!("which? discovery, dist, epmd, formation, link, idle, membership, startup or rewrite")
-    };
+    let Some((name, rest)) = arguments.split_first() else { bail!("which? {KNOWN}") };
     if name == "dist" {
         // It needs neither hosts nor the binary.
         setup::provide(&[Tool::Erl])?;
@@ -50,8 +52,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     if name == "membership" {
         // Simulated: it needs neither nodes nor the binary either.
-        let options = Options::read(rest, &[], &["json"])?;
-        return show(&membership::run()?, &options);
+        let options = Options::read(rest, &[], &["json", "quick"])?;
+        return show(&membership::run(&options)?, &options);
     }
     let valued: &[&str] = match name.as_str() {
         "discovery" => &["agents", "rounds"],
@@ -59,14 +61,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "formation" => &["nodes"],
         "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
-        other => bail!(
-            "no bench `{other}`; known: discovery, dist, epmd, formation, link, idle, membership, startup, rewrite"
-        ),
+        "membership-real" => &["runs"],
+        other => bail!("no bench `{other}`; known: {KNOWN}"),
     };
-    let options = Options::read(rest, valued, &["json"])?;
+    let flags: &[&str] = if name == "membership-real" { &["json", "quick"] } else { &["json"] };
+    let options = Options::read(rest, valued, flags)?;
     let mut needed = vec![Tool::Erl, Tool::Namespaces, Tool::Nftables];
     match name.as_str() {
-        "idle" => needed.push(Tool::Serf),
+        "idle" | "membership-real" => needed.push(Tool::Serf),
         "discovery" => needed = discovery::TOOLS.to_vec(),
         _ => {}
     }
@@ -78,6 +80,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "formation" => formation::run(&binary, &options)?,
         "link" => link::run(&binary, &options)?,
         "idle" => idle::run(&binary, &options)?,
+        "membership-real" => membership_real::run(&binary, &options)?,
         _ => startup::run(&binary, &options)?,
     };
     show(&report, &options)

@@ -14,7 +14,33 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub(crate) struct Report {
     name: &'static str,
+    /// What stands beside, if anything does.
+    beside: Option<&'static str>,
     rows: Vec<Row>,
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bound {
+    /// The median is at most this.
+    Median(f64),
+    /// Every sample is at most this.
+    Most(f64),
+}
+
+impl Bound {
+    fn limit(self) -> f64 {
+        match self {
+            Self::Median(limit) | Self::Most(limit) => limit,
+        }
+    }
+
+    fn holds(self, samples: &[f64]) -> bool {
+        match self {
+            Self::Median(limit) => percentile(samples, 50) <= limit,
+            Self::Most(limit) => percentile(samples, 100) <= limit,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -22,17 +48,36 @@ struct Row {
     what: String,
     unit: &'static str,
     samples: Vec<f64>,
-    limit: Option<f64>,
+    bounds: Vec<Bound>,
+    /// The same of what stands beside.
+    theirs: Vec<f64>,
 }
 
 impl Report {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, rows: Vec::new() }
+        Self { name, beside: None, rows: Vec::new() }
+    }
+
+    /// A report with a column for another program.
+    pub(crate) fn beside(name: &'static str, other: &'static str) -> Self {
+        Self { beside: Some(other), ..Self::new(name) }
     }
 
     /// Adds what was measured, and the most that the median should be, if there is such a bound.
     pub(crate) fn add(&mut self, what: impl Into<String>, unit: &'static str, samples: Vec<f64>, limit: Option<f64>) {
-        self.rows.push(Row { what: what.into(), unit, samples, limit });
+        self.compare(what, unit, samples, &limit.map(Bound::Median).into_iter().collect::<Vec<_>>(), Vec::new());
+    }
+
+    /// Adds what was measured, what it should be, and the same of what stands beside.
+    pub(crate) fn compare(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        samples: Vec<f64>,
+        bounds: &[Bound],
+        theirs: Vec<f64>,
+    ) {
+        self.rows.push(Row { what: what.into(), unit, samples, bounds: bounds.to_vec(), theirs });
     }
 
     /// The median of a row that was added.
@@ -45,8 +90,13 @@ impl Report {
         let date = run("date", &["-u", "+%F"])?;
         let path = folder.join(format!("{}-{}.json", date.trim(), self.name));
         let rows = self.rows.iter().map(|row| {
-            json!({"what": row.what, "unit": row.unit, "median": percentile(&row.samples, 50), "limit": row.limit,
-                   "samples": row.samples})
+            let limits: Vec<f64> = row.bounds.iter().map(|bound| bound.limit()).collect();
+            let mut value = json!({"what": row.what, "unit": row.unit, "median": percentile(&row.samples, 50),
+                                   "limit": limits.first(), "samples": row.samples});
+            if let (Some(other), false) = (self.beside, row.theirs.is_empty()) {
+                value[other] = json!(row.theirs);
+            }
+            value
         });
         let machine = json!({
             "cores": std::thread::available_parallelism()?.get(),
@@ -65,22 +115,34 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widest = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0).max(self.name.len());
-        writeln!(f, "{:widest$}  {:>10}  {:>10}  {:>10}  {:>4}  bound", self.name, "median", "least", "most", "n")?;
+        let beside = self.beside.map(|other| format!("  {other:>10}")).unwrap_or_default();
+        writeln!(
+            f,
+            "{:widest$}  {:>10}  {:>10}  {:>10}  {:>4}{beside}  to reach",
+            self.name, "median", "least", "most", "n"
+        )?;
         for row in &self.rows {
-            let bound = match row.limit {
-                Some(limit) if percentile(&row.samples, 50) <= limit => format!("{limit} {}: held", row.unit),
-                Some(limit) => format!("{limit} {}: MISSED", row.unit),
+            let bound = |bound: &Bound| {
+                let which = if matches!(bound, Bound::Most(_)) { "most " } else { "" };
+                let verdict = if bound.holds(&row.samples) { "held" } else { "MISSED" };
+                format!("{which}{} {}: {verdict}", bound.limit(), row.unit)
+            };
+            let bounds: Vec<String> = row.bounds.iter().map(bound).collect();
+            let figure = |value: f64| format!("{value:.1} {}", row.unit);
+            let theirs = match self.beside {
+                Some(_) if row.theirs.is_empty() => format!("  {:>10}", "-"),
+                Some(_) => format!("  {:>10}", figure(percentile(&row.theirs, 50))),
                 None => String::new(),
             };
-            let figure = |value: f64| format!("{value:.1} {}", row.unit);
             writeln!(
                 f,
-                "{:widest$}  {:>10}  {:>10}  {:>10}  {:>4}  {bound}",
+                "{:widest$}  {:>10}  {:>10}  {:>10}  {:>4}{theirs}  {}",
                 row.what,
                 figure(percentile(&row.samples, 50)),
                 figure(percentile(&row.samples, 0)),
                 figure(percentile(&row.samples, 100)),
                 row.samples.len(),
+                bounds.join(", "),
             )?;
         }
         Ok(())
@@ -111,6 +173,16 @@ mod tests {
         let text = report.to_string();
         assert!(text.contains("2.0 ms") && text.contains("1.5 ms: MISSED"), "{text}");
         assert_eq!(report.median("ready"), Some(2.0));
+    }
+
+    #[test]
+    fn a_bound_on_every_sample_is_missed_by_one() {
+        let mut report = Report::beside("membership", "foca");
+        let (median, most) = (Bound::Median(2.0), Bound::Most(2.5));
+        report.compare("death", "s", vec![1.0, 2.0, 3.0], &[median, most], vec![9.0]);
+        let text = report.to_string();
+        assert!(text.contains("2 s: held, most 2.5 s: MISSED") && text.contains("foca"), "{text}");
+        assert!(text.contains("9.0 s"), "{text}");
     }
 
     #[test]
