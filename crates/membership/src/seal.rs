@@ -183,29 +183,40 @@ impl Keyring {
     }
 }
 
-/// The newest counter of a boot and which of the 64 before it came.
+/// The newest counter of a boot, and which of the [`WINDOW`] before it came.
+///
+/// A member has one counter for all that it sends, to whomever, in packets and over streams. So what comes to one of them has
+/// gaps, and a message over a stream that had to wait for a lost packet of TCP comes after packets that were sent long
+/// after it: at the most of gossip that the presets allow, some hundred packets a second, it may be
+/// `stream_timeout` late, which is 300 packets (`lan`) to 1,000 (`wan`).
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     newest: u64,
-    seen: u64,
+    /// A ring of bits, a word longer than the window, so that the words of what is new are cleared before they are used.
+    seen: [u64; WINDOW_WORDS],
 }
+
+/// So many counters back it is known what came.
+const WINDOW: u64 = 64 * (WINDOW_WORDS as u64 - 1);
+const WINDOW_WORDS: usize = 17;
 
 impl Window {
     /// Whether this counter is new; it is not afterwards.
     fn take(&mut self, counter: u64) -> bool {
+        let place = |word: u64| usize::try_from(word % WINDOW_WORDS as u64).unwrap_or_default();
+        let (word, newest) = (counter / 64, self.newest / 64);
         if counter > self.newest {
-            let ahead = counter - self.newest;
-            self.seen = if ahead >= 64 { 0 } else { self.seen << ahead };
-            self.seen |= 1;
+            // All of them at most once, however far ahead it is.
+            let passed = (word - newest).min(WINDOW_WORDS as u64);
+            (1..=passed).for_each(|step| self.seen[place(word - passed + step)] = 0);
             self.newest = counter;
-            return true;
-        }
-        let behind = self.newest - counter;
-        if behind >= 64 || self.seen & (1 << behind) != 0 {
+        } else if self.newest - counter >= WINDOW {
             return false;
         }
-        self.seen |= 1 << behind;
-        true
+        let bit = 1 << (counter % 64);
+        let known = self.seen[place(word)] & bit != 0;
+        self.seen[place(word)] |= bit;
+        !known
     }
 }
 
@@ -396,9 +407,32 @@ mod tests {
         let sealed = one.seal(&plain(1)).expect("a packet");
         assert_eq!(other.open(&sealed), Ok(plain(1)));
         assert_eq!(other.open(&sealed), Err(OpenError::Replayed));
-        let later: Vec<_> = (2..200).map(|counter| one.seal(&plain(counter)).expect("a packet")).collect();
-        assert!(other.open(&later[197]).is_ok() && other.open(&later[196]).is_ok(), "out of order is fine");
+        let later: Vec<_> = (2..2000).map(|counter| one.seal(&plain(counter)).expect("a packet")).collect();
+        assert!(other.open(&later[1997]).is_ok() && other.open(&later[1996]).is_ok(), "out of order is fine");
         assert_eq!(other.open(&later[0]), Err(OpenError::Replayed), "too old to know");
+        // A stream that took ten seconds while a hundred packets a second went out.
+        assert!(other.open(&later[998]).is_ok());
+        assert_eq!(other.open(&later[998]), Err(OpenError::Replayed));
+    }
+
+    #[test]
+    fn a_window_takes_each_counter_once_as_a_set_does() {
+        let mut window = Window::default();
+        let mut taken = std::collections::BTreeSet::new();
+        // Ahead and back by all kinds of steps, across the ends of words and of the ring, and by more than the window.
+        let (mut newest, mut random) = (0_u64, 1_u64);
+        for round in 0..50_000_u64 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let step = (random >> 33) % if round % 1000 == 0 { 5000 } else { 40 };
+            let counter = if random >> 60 < 6 { newest + step } else { newest.saturating_sub(step * step) };
+            let known = newest >= WINDOW && counter <= newest - WINDOW;
+            let new = !known && taken.insert(counter);
+            assert_eq!(window.take(counter), new, "round {round}: {counter} after {newest}");
+            newest = newest.max(counter);
+        }
+        assert!(taken.len() > 10_000);
+        assert!(window.take(u64::MAX) && !window.take(u64::MAX) && window.take(u64::MAX - WINDOW + 1));
+        assert!(!window.take(u64::MAX - WINDOW));
     }
 
     #[test]
