@@ -231,7 +231,7 @@ async fn what_the_provider_ended_leaves_and_its_address_can_be_used_again() {
     let three = Plan { instance: Some("i-3"), ..Plan::new(3) }.start();
     one.told_of(vec![ended, host(three.at(), HostState::Running)]);
     one.told(AgentId(3), MemberChange::Joined).await;
-    assert_eq!(Site::state(&one.members.view.borrow(), AgentId(3)), Some(MemberState::Alive));
+    one.shows("the new one is alive", |view| Site::state(view, AgentId(3)) == Some(MemberState::Alive)).await;
 }
 
 #[tokio::test]
