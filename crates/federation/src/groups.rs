@@ -229,7 +229,11 @@ impl Federation {
         }
     }
 
-    /// Reads members that a gateway announces: those of its own cluster, as far as there is room.
+    fn let_go(&mut self, now: Instant, slots: &[Slot]) {
+        slots.iter().for_each(|slot| self.identifiers.far.pids.release(*slot, seconds(now)));
+    }
+
+    /// Reads members that a gateway announces: those of its own cluster, as far as there is room. They are held.
     fn read_members(&mut self, now: Instant, peer: PeerId, said: &Members<'_>) -> Result<Vec<Slot>, CodecError> {
         let mut names = Vec::new();
         for name in &said.names {
@@ -252,7 +256,11 @@ impl Federation {
             };
             let key = PidKey { name, creation: member.creation, id: member.id, serial: member.serial };
             match self.identifiers.far.pids.intern(Some(peer), key, seconds(now)) {
-                Some(slot) => slots.push(slot),
+                Some(slot) => {
+                    // Held at once, or the next one could take its room.
+                    self.identifiers.far.pids.hold(slot);
+                    slots.push(slot);
+                }
                 None => self.refuse(now, peer, Refusal::TooManyIdentifiers),
             }
         }
@@ -286,11 +294,10 @@ impl Federation {
         let slots = self.read_members(now, peer, &said)?;
         let held: usize = self.peer(peer).directory.renewed.values().map(Vec::len).sum();
         if held + slots.len() > self.settings.limits.members_of_peer_max {
+            self.let_go(now, &slots);
             self.refuse(now, peer, Refusal::TooManyMembers);
             return Ok(());
         }
-        // Held at once, so that none goes before all have come.
-        slots.iter().for_each(|slot| self.identifiers.far.pids.hold(*slot));
         // Not a slice of the frame, which would be kept with it.
         let key = GroupKey { group: Bytes::copy_from_slice(&key.group), ..key };
         self.peer_mut(peer).directory.renewed.entry(key).or_default().extend(slots);
@@ -359,12 +366,12 @@ impl Federation {
         let slots = self.read_members(now, peer, &said)?;
         let directory = &mut self.peers[peer.index()].directory;
         if directory.members + slots.len() > self.settings.limits.members_of_peer_max {
+            self.let_go(now, &slots);
             self.refuse(now, peer, Refusal::TooManyMembers);
             return Ok(());
         }
         directory.members += slots.len();
         directory.groups.entry(key.clone()).or_default().extend(&slots);
-        slots.iter().for_each(|slot| self.identifiers.far.pids.hold(*slot));
         self.publish(now, peer, &key, &slots);
         Ok(())
     }
@@ -373,6 +380,8 @@ impl Federation {
         let said = Members::read(body)?;
         let key = GroupKey { scope: said.scope.to_owned(), group: Bytes::copy_from_slice(said.group) };
         let slots = self.read_members(now, peer, &said)?;
+        // Those that were read to find them.
+        self.let_go(now, &slots);
         let directory = &mut self.peers[peer.index()].directory;
         let Some(members) = directory.groups.get_mut(&key) else { return Ok(()) };
         let mut gone = Vec::new();
