@@ -354,11 +354,14 @@ impl Membership {
         }
         let (retransmits, bytes_max) = (self.settings.retransmits(self.size()), self.settings.datagram_bytes_max);
         let more = self.news.fill(&mut bytes, bytes_max, retransmits);
+        let mut heads = Vec::new();
         if matches!(message, Message::Ping { .. } | Message::Ack { .. }) {
-            self.put_recent_heads(&mut bytes);
+            self.put_recent_heads(&mut heads, bytes_max.saturating_sub(bytes.len()));
         }
-        // Who is there comes first; events and queries get the room that is left.
-        let more = self.fill_user(&mut bytes, bytes_max, retransmits) || more;
+        // Who is there comes first; events and queries get the room that is left. Heads stand behind the events: to a
+        // new member all that is up to a head is from before it came.
+        let more = self.fill_user(&mut bytes, bytes_max - heads.len(), retransmits) || more;
+        bytes.extend_from_slice(&heads);
         self.transmit(to, bytes);
         more
     }

@@ -372,3 +372,13 @@ fn nothing_is_kept_for_ever() {
         assert_eq!((sizes.events, sizes.rumours, sizes.queries, sizes.answers), (0, 0, 0, 0));
     }
 }
+
+#[test]
+fn what_is_said_as_soon_as_two_meet_is_heard() {
+    for first in [0, 1] {
+        let mut cluster = Cluster::of(2);
+        cluster.until(Duration::from_secs(3), |c| c.agents.iter().all(|agent| agent.machine.live() == 2));
+        cluster.say(first, "at once");
+        cluster.until(Duration::from_secs(2), |c| c.heard(1 - first, first) == [1]);
+    }
+}

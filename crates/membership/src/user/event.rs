@@ -311,8 +311,8 @@ impl Membership {
         }))
     }
 
-    /// Adds the heads of senders that were at work lately to a probe or its answer, as far as there is room.
-    pub(crate) fn put_recent_heads(&mut self, bytes: &mut Vec<u8>) {
+    /// Adds the heads of senders that were at work lately, for a probe or its answer, up to so many bytes.
+    pub(crate) fn put_recent_heads(&mut self, bytes: &mut Vec<u8>, bytes_max: usize) {
         let now = self.last_now;
         let kept = self.user.kept.len() > 0;
         if !kept {
@@ -328,7 +328,7 @@ impl Membership {
         for turn in 0..heads.len().min(HEADS_MAX) {
             let begin = bytes.len();
             put_head(bytes, heads[(self.user.heads_turn + turn) % heads.len()]);
-            if bytes.len() > self.settings.datagram_bytes_max {
+            if bytes.len() > bytes_max {
                 bytes.truncate(begin);
                 return;
             }
