@@ -59,6 +59,8 @@ fn seeds_that_once_broke_a_rule_hold() {
     holds(&Scenario::chain(), 5022..5023);
     // A monitor that came through a third cluster ended at a pid that was used again.
     holds(&Scenario::triangle(), 2..3);
+    // A member took the place of one that came in the same frame and was not held yet.
+    holds(&Scenario::crowded(), 5135..5136);
 }
 
 #[test]
