@@ -1,11 +1,12 @@
 //! Runs fresh seeds for a while: `metacluster-sim [--seconds 20] [--seed N] [--nodes N]
-//! [--membership N]`.
+//! [--membership N] [--federation N]`.
 //!
 //! Exit code 0 when all hold, 1 with the seed of the first that does not, 2 for wrong usage. `--seed` runs that one
 //! random world; `--nodes` runs a full mesh of so many nodes, with `--seed` or with fresh seeds;
 //! `--membership` runs one random world of membership machines, `--federation` one of gateways.
 
 use std::{
+    fmt::{Debug, Display},
     io::Write,
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -76,6 +77,20 @@ fn failed(failure: &Failure, nodes: Option<u32>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Says how a single seed of membership or federation went.
+fn told(seed: u64, outcome: Result<impl Debug, impl Display>) -> ExitCode {
+    match outcome {
+        Ok(report) => {
+            say(&format!("seed {seed} holds: {report:?}"));
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            say(&format!("FAILED {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
@@ -86,28 +101,10 @@ fn main() -> ExitCode {
     };
     let begin = wall_clock();
     if let Some(seed) = arguments.membership {
-        return match membership::run(seed, &membership::Scenario::random(seed)) {
-            Ok(report) => {
-                say(&format!("seed {seed} holds: {report:?}"));
-                ExitCode::SUCCESS
-            }
-            Err(failure) => {
-                say(&format!("FAILED {failure}"));
-                ExitCode::FAILURE
-            }
-        };
+        return told(seed, membership::run(seed, &membership::Scenario::random(seed)));
     }
     if let Some(seed) = arguments.federation {
-        return match federation::run(seed, &federation::Scenario::random(seed)) {
-            Ok(report) => {
-                say(&format!("seed {seed} holds: {report:?}"));
-                ExitCode::SUCCESS
-            }
-            Err(failure) => {
-                say(&format!("FAILED {failure}"));
-                ExitCode::FAILURE
-            }
-        };
+        return told(seed, federation::run(seed, &federation::Scenario::random(seed)));
     }
     if let Some(seed) = arguments.seed {
         return match one(seed, arguments.nodes) {
