@@ -38,11 +38,13 @@ pub enum Tool {
     Postgres,
     /// `etcd`.
     Etcd,
+    /// `haproxy`.
+    Haproxy,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Erl,
         Self::Elixir,
         Self::ErlangCrypto,
@@ -58,6 +60,7 @@ impl Tool {
         Self::Avahi,
         Self::Postgres,
         Self::Etcd,
+        Self::Haproxy,
     ];
 
     /// Whether the machine has it.
@@ -88,6 +91,7 @@ impl Tool {
                 let programs = ["postgres", "initdb", "psql", "pgbouncer"];
                 on_path("setpriv") && programs.iter().all(|program| postgres::program(program).is_some())
             }
+            Self::Haproxy => on_path("haproxy"),
             Self::Etcd => on_path("etcd") && on_path("curl") && on_path("setpriv"),
         }
     }
@@ -114,6 +118,7 @@ impl Tool {
             }
             Self::Postgres => "PostgreSQL is missing (Debian: apt-get install postgresql pgbouncer)",
             Self::Etcd => "etcd is missing (Debian: apt-get install etcd-server curl)",
+            Self::Haproxy => "haproxy is missing (Debian: apt-get install haproxy)",
             Self::Moto => {
                 "moto is missing (cargo xtask test installs it from PyPI; Debian: apt-get install python3-venv first)"
             }
@@ -138,6 +143,7 @@ impl Tool {
             Self::Kmock | Self::Moto => "python3-venv",
             Self::Postgres => "postgresql pgbouncer",
             Self::Etcd => "etcd-server curl",
+            Self::Haproxy => "haproxy",
         }
     }
 
@@ -159,7 +165,8 @@ impl Tool {
             | Self::Knot
             | Self::Avahi
             | Self::Postgres
-            | Self::Etcd => None,
+            | Self::Etcd
+            | Self::Haproxy => None,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod discovery;
 mod dist;
 mod epmd;
+mod federation;
 mod formation;
 mod idle;
 mod link;
@@ -34,7 +35,8 @@ use crate::{
 const GIVE_UP: Duration = Duration::from_secs(120);
 
 /// Every bench.
-const KNOWN: &str = "discovery, dist, epmd, formation, link, idle, membership, membership-real, startup, rewrite";
+const KNOWN: &str =
+    "discovery, dist, epmd, federation, formation, link, idle, membership, membership-real, startup, rewrite";
 
 /// Runs the bench that the first argument names.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -59,7 +61,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "discovery" => &["agents", "rounds"],
         "epmd" => &["lookups", "rounds"],
         "formation" => &["nodes"],
-        "link" | "startup" => &["rounds"],
+        "federation" | "link" | "startup" => &["rounds"],
         "idle" => &["seconds"],
         "membership-real" => &["runs"],
         other => bail!("no bench `{other}`; known: {KNOWN}"),
@@ -70,6 +72,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match name.as_str() {
         "idle" | "membership-real" => needed.push(Tool::Serf),
         "discovery" => needed = discovery::TOOLS.to_vec(),
+        "federation" => needed.push(Tool::Haproxy),
         _ => {}
     }
     setup::provide(&needed)?;
@@ -77,6 +80,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let report = match name.as_str() {
         "discovery" => discovery::run(&binary, &options)?,
         "epmd" => epmd::run(&binary, &options)?,
+        "federation" => federation::run(&binary, &options)?,
         "formation" => formation::run(&binary, &options)?,
         "link" => link::run(&binary, &options)?,
         "idle" => idle::run(&binary, &options)?,

@@ -26,12 +26,14 @@ pub(crate) enum Bound {
     Median(f64),
     /// Every sample is at most this.
     Most(f64),
+    /// The median is at least this.
+    Least(f64),
 }
 
 impl Bound {
     fn limit(self) -> f64 {
         match self {
-            Self::Median(limit) | Self::Most(limit) => limit,
+            Self::Median(limit) | Self::Most(limit) | Self::Least(limit) => limit,
         }
     }
 
@@ -39,6 +41,7 @@ impl Bound {
         match self {
             Self::Median(limit) => percentile(samples, 50) <= limit,
             Self::Most(limit) => percentile(samples, 100) <= limit,
+            Self::Least(limit) => percentile(samples, 50) >= limit,
         }
     }
 }
@@ -123,12 +126,17 @@ impl fmt::Display for Report {
         )?;
         for row in &self.rows {
             let bound = |bound: &Bound| {
-                let which = if matches!(bound, Bound::Most(_)) { "most " } else { "" };
+                let which = match bound {
+                    Bound::Median(_) => "",
+                    Bound::Most(_) => "most ",
+                    Bound::Least(_) => "at least ",
+                };
                 let verdict = if bound.holds(&row.samples) { "held" } else { "MISSED" };
                 format!("{which}{} {}: {verdict}", bound.limit(), row.unit)
             };
             let bounds: Vec<String> = row.bounds.iter().map(bound).collect();
-            let figure = |value: f64| format!("{value:.1} {}", row.unit);
+            let digits = if row.unit == "x" { 2 } else { 1 };
+            let figure = |value: f64| format!("{value:.digits$} {}", row.unit);
             let theirs = match self.beside {
                 Some(_) if row.theirs.is_empty() => format!("  {:>10}", "-"),
                 Some(_) => format!("  {:>10}", figure(percentile(&row.theirs, 50))),
@@ -180,7 +188,9 @@ mod tests {
         let mut report = Report::beside("membership", "foca");
         let (median, most) = (Bound::Median(2.0), Bound::Most(2.5));
         report.compare("death", "s", vec![1.0, 2.0, 3.0], &[median, most], vec![9.0]);
+        report.compare("rate", "x", vec![0.4, 0.6, 0.7], &[Bound::Least(0.5)], Vec::new());
         let text = report.to_string();
+        assert!(text.contains("at least 0.5 x: held"), "{text}");
         assert!(text.contains("2 s: held, most 2.5 s: MISSED") && text.contains("foca"), "{text}");
         assert!(text.contains("9.0 s"), "{text}");
     }
