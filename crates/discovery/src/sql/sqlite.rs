@@ -2,9 +2,12 @@
 //!
 //! The file is shared by all agents of a host. Statements run on blocking threads, one at a time; one whose caller is gone
 //! is interrupted. That someone wrote is told by the file system and confirmed by `PRAGMA data_version`, which is looked
-//! at again shortly after: the bytes of a commit are there before the commit is.
+//! at again shortly after: the bytes of a commit are there before the commit is. A file that was removed or replaced is no
+//! longer the one that is open, so the connection ends then.
 
 use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -34,6 +37,7 @@ const BYTES_MAX: usize = 64 << 20;
 /// An open file.
 pub(super) struct Sqlite {
     path: PathBuf,
+    identity: Identity,
     connection: Arc<Mutex<Connection>>,
     interrupt: Arc<InterruptHandle>,
     written: Arc<Notify>,
@@ -47,12 +51,12 @@ impl Sqlite {
     pub(super) async fn open(path: &Path, writes: bool) -> Result<Self, SqlError> {
         let own = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || open(&own, writes)).await;
-        let (connection, version) = opened.map_err(|error| SqlError::Said(error.to_string()))??;
+        let (connection, version, identity) = opened.map_err(|error| SqlError::Said(error.to_string()))??;
         let interrupt = Arc::new(connection.get_interrupt_handle());
         let written = Arc::new(Notify::new());
         let watcher = watch(path, Arc::clone(&written)).ok();
         let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { path: path.to_owned(), connection, interrupt, written, watcher, version })
+        Ok(Self { path: path.to_owned(), identity, connection, interrupt, written, watcher, version })
     }
 
     /// Whether writes of others are told by the file system.
@@ -62,6 +66,7 @@ impl Sqlite {
 
     /// Runs statements and gives the rows of the last that has any.
     pub(super) async fn ask(&mut self, statements: &str, within: Duration) -> Result<Table, SqlError> {
+        self.stands()?;
         let (path, statements) = (self.path.clone(), statements.to_owned());
         self.blocking(within, move |connection| answer(connection, &statements).map_err(|error| error.explain(&path)))
             .await
@@ -87,7 +92,20 @@ impl Sqlite {
         }
     }
 
+    /// Whether the file that is open is the one of the path.
+    fn stands(&self) -> Result<(), SqlError> {
+        let file = |what: &str| SqlError::File { path: self.path.display().to_string(), what: what.to_owned() };
+        match identity(&self.path) {
+            Some(identity) if self.identity.is_some_and(|own| own != identity) => {
+                Err(file("was replaced by another file, which is opened now"))
+            }
+            Some(_) => Ok(()),
+            None => Err(file("is not there any more: was it removed or renamed?")),
+        }
+    }
+
     async fn has_changed(&mut self) -> Result<bool, SqlError> {
+        self.stands()?;
         let path = self.path.clone();
         let version = self
             .blocking(BUSY_WITHIN * 2, move |connection| {
@@ -124,7 +142,14 @@ impl Drop for Interrupt {
     }
 }
 
-fn open(path: &Path, writes: bool) -> Result<(Connection, i64), SqlError> {
+/// Device and inode. `None` for a file that is not there.
+type Identity = Option<(u64, u64)>;
+
+fn identity(path: &Path) -> Identity {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+fn open(path: &Path, writes: bool) -> Result<(Connection, i64, Identity), SqlError> {
     let explain = |error| Fault::Sqlite(error).explain(path);
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
         | if writes {
@@ -132,7 +157,10 @@ fn open(path: &Path, writes: bool) -> Result<(Connection, i64), SqlError> {
         } else {
             OpenFlags::SQLITE_OPEN_READ_ONLY
         };
+    let before = identity(path);
     let connection = Connection::open_with_flags(path, flags).map_err(explain)?;
+    // One that came between is found to be another at the first look.
+    let identity = before.or_else(|| identity(path));
     connection.busy_timeout(BUSY_WITHIN).map_err(explain)?;
     if writes {
         // Readers and one writer at a time do not wait for each other then. A lease that a power cut takes with it is
@@ -144,7 +172,7 @@ fn open(path: &Path, writes: bool) -> Result<(Connection, i64), SqlError> {
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(explain)?;
     }
     let version = version(&connection).map_err(explain)?;
-    Ok((connection, version))
+    Ok((connection, version, identity))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

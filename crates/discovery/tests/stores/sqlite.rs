@@ -121,6 +121,23 @@ async fn what_is_wrong_is_said_in_a_line_and_the_peers_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_file_that_is_removed_or_replaced_is_opened_anew_and_costs_no_candidate() {
+    let folder = folder();
+    let mut one = agent(&spec(&folder, ",interval=200ms"), 1, &["a@h1"]);
+    let two = agent(&spec(&folder, ",interval=200ms"), 2, &["b@h2"]);
+    one.until(&["b@h2"]).await;
+    for end in ["", "-wal", "-shm"] {
+        std::fs::remove_file(folder.path().join(format!("peers.db{end}"))).ok();
+    }
+    let line = one.until_failed().await;
+    assert!(line.contains("peers.db") && (line.contains("any more") || line.contains("replaced")), "{line}");
+    assert_eq!(one.names(), ["b@h2"]);
+    // Both meet in the new one.
+    announce(&two, &["c@h2"]);
+    one.until(&["c@h2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_query_without_end_is_stopped_and_one_without_bounds_is_refused() {
     let folder = folder();
     open(&folder).execute_batch("CREATE TABLE nodes (node)").expect("a table");
