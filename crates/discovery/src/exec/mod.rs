@@ -12,6 +12,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use metacluster_types::time::format_duration;
+use tokio::time::{Duration, timeout};
+
 use self::{
     child::{Child, OUTPUT_BYTES_MAX},
     words::Word,
@@ -68,7 +71,9 @@ impl Strategy for Exec {
         Box::pin(async move {
             let environment = environment(&feed);
             if let Some(pace) = self.pace {
-                Poll::new(pace).run(&feed, || Arc::clone(&self).ask(environment.clone())).await;
+                // The program has all of the time, and is named when that is over.
+                let poll = Poll::new(Pace { timeout: pace.timeout * 2, ..pace });
+                poll.run(&feed, || Arc::clone(&self).ask(environment.clone(), pace.timeout)).await;
             } else {
                 // What was said before a program ended stands until the next one says otherwise.
                 let peers = Arc::new(Mutex::new(BTreeMap::new()));
@@ -85,9 +90,25 @@ fn environment(feed: &Feed) -> Vec<(&'static str, String)> {
 }
 
 impl Exec {
-    /// Runs the program once.
-    async fn ask(self: Arc<Self>, environment: Vec<(&'static str, String)>) -> Result<Answer, Failure> {
+    /// Runs the program once, for so long at most.
+    async fn ask(
+        self: Arc<Self>,
+        environment: Vec<(&'static str, String)>,
+        within: Duration,
+    ) -> Result<Answer, Failure> {
         let mut child = Child::start(&self.command, &environment)?;
+        let peers = match timeout(within, Self::hear(&mut child)).await {
+            Ok(heard) => heard?,
+            Err(_) => {
+                let (name, within) = (child.name(), format_duration(within));
+                return Err(Failure::new(format!("{name} did not end within {within}: it was stopped (`timeout`)")));
+            }
+        };
+        Ok(Names::default().answer(&self.naming, peers).await)
+    }
+
+    /// All that the program prints until it ends.
+    async fn hear(child: &mut Child) -> Result<Vec<Peer>, Failure> {
         let mut peers = Vec::new();
         let (mut number, mut bytes) = (0_usize, 0);
         while let Some(line) = child.line().await? {
@@ -104,7 +125,7 @@ impl Exec {
             peers.extend(peer.map_err(|fault| format!("line {number} of {}: {fault}", child.name()))?);
         }
         child.end().await?;
-        Ok(Names::default().answer(&self.naming, peers).await)
+        Ok(peers)
     }
 
     /// Starts the program and hears it until it ends.
@@ -139,6 +160,9 @@ impl Exec {
             }
         }
         child.end().await?;
-        Err(Failure::new(format!("{} ended of its own accord; it is started again", child.name())))
+        Err(Failure::new(format!(
+            "{} ended of its own accord; it is started again (with `interval` it is to end each time)",
+            child.name()
+        )))
     }
 }

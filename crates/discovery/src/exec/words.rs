@@ -29,7 +29,8 @@ pub(super) enum Word {
 impl Word {
     /// Reads a line. `None` for an empty one.
     pub(super) fn of_line(line: &str) -> Result<Option<Self>, String> {
-        if line.trim().is_empty() {
+        let line = line.trim();
+        if line.is_empty() {
             return Ok(None);
         }
         let no_word = || format!("`{}` is not what a program should say: {EXPECTED}", shorten(line));
