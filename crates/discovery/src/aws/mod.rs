@@ -18,7 +18,7 @@ pub(crate) mod metadata;
 mod sign;
 mod source;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
 mod xml;
 
 use self::endpoint::Service;

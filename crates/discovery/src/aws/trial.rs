@@ -69,15 +69,20 @@ pub(super) fn start<S: Source>(
 /// A strategy may take this much of one answer: 32 MiB and what sockets hold.
 const BYTES_MAX: usize = 48 << 20;
 
-/// Holds a strategy against a fixture to the table of faults (`tests/faults`): `begin` starts it against an endpoint, and
-/// `grow` says how many hosts the fixture has.
-pub(super) async fn withstands(fixture: SocketAddr, begin: impl FnOnce(&str) -> Trial, grow: impl Fn(usize)) {
+/// Holds a strategy against a fixture to the table of faults (`tests/faults`): `says` stands in every line about it, `begin`
+/// starts it against an endpoint, and `grow` says how many hosts the fixture has.
+pub(crate) async fn withstands(
+    says: &str,
+    fixture: SocketAddr,
+    begin: impl FnOnce(&str) -> Trial,
+    grow: impl Fn(usize),
+) {
     grow(2);
     let mut proxy = Proxy::start(fixture).expect("a proxy");
     let mut trial = begin(&format!("http://{}", proxy.address()));
     trial.until_hosts("two hosts", |hosts| hosts.len() == 2).await;
     for (at, fault) in Wire::FAULTS.into_iter().enumerate() {
-        trial.endures("AWS", || proxy.set(fault).expect("set")).await;
+        trial.endures(says, || proxy.set(fault).expect("set")).await;
         // What is new meanwhile is known once the source is well again.
         grow(at + 3);
         proxy.set(Wire::Good).expect("set");

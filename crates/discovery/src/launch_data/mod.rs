@@ -5,7 +5,8 @@
 //! changed. Seeds are only where to begin: they are told to membership as hosts, and one of them that answers is enough to
 //! learn of all others, so a dead first seed does no harm.
 //!
-//! Invariants: a place that fails keeps what it said; a name that does not resolve keeps the addresses that it had.
+//! Invariants: a place that fails keeps what it said, and while no place has seeds the look-up fails; a name that does not
+//! resolve keeps the addresses that it had.
 
 mod grammar;
 mod sources;
@@ -127,10 +128,14 @@ struct Known {
 impl LaunchData {
     async fn look(self: Arc<Self>, known: Arc<Mutex<Known>>) -> Result<Found, Failure> {
         let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut notes = Vec::new();
+        let (mut notes, mut fresh) = (Vec::new(), false);
         for (at, place) in self.places.iter().enumerate() {
             match place.read().await {
-                Ok(Some(text)) => drop(lock().said.insert(at, Seeds::read(&text, place.form()))),
+                Ok(Some(text)) => {
+                    let seeds = Seeds::read(&text, place.form());
+                    fresh |= !seeds.seeds.is_empty();
+                    lock().said.insert(at, seeds);
+                }
                 Ok(None) => drop(lock().said.remove(&at)),
                 Err(line) => notes.push(line),
             }
@@ -145,6 +150,10 @@ impl LaunchData {
         seeds.dedup();
         if seeds.is_empty() {
             return Err(Failure::new(self.nothing(&notes)));
+        }
+        // What no place says now is no answer.
+        if !fresh {
+            return Err(Failure::new(format!("{}; the seeds that were known stand", notes.join("; "))));
         }
         let (hosts, unresolved) = self.resolve(seeds, &known).await;
         notes.extend(unresolved);

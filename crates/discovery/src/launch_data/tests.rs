@@ -5,7 +5,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use metacluster_testbed::Imds as Service;
 
 use super::*;
-use crate::{aws::metadata::imds::Imds, settings::Settings, spec::Spec, strategies, trial::Trial};
+use crate::{
+    aws::{metadata::imds::Imds, trial::withstands},
+    settings::Settings,
+    spec::Spec,
+    strategies,
+    trial::Trial,
+};
 
 fn read(spec: &str) -> Result<LaunchData, Vec<crate::Fault>> {
     let spec: Spec = spec.parse().expect("a spec");
@@ -78,8 +84,26 @@ async fn user_data_gives_seeds_and_keeps_them_while_the_service_fails() {
     service.set("/latest/user-data", Some("#metacluster seed=10.0.0.6"));
     trial.until(&["shop@10.0.0.6"]).await;
     service.switch_off();
-    trial.until(&["shop@10.0.0.6"]).await;
+    let line = trial.until_failed().await;
+    assert!(line.contains("the instance metadata service is off (403)"), "{line}");
+    assert_eq!(trial.names(), ["shop@10.0.0.6"]);
     trial.stop().await;
+}
+
+#[tokio::test]
+async fn user_data_withstand_the_table_of_faults() {
+    let service = Service::start(&[]).expect("a service");
+    let at = service.url().trim_start_matches("http://").parse().expect("an address");
+    let begin = |url: &str| {
+        let mut strategy = read("launch-data:from=user-data,interval=200ms,timeout=5s").expect("valid");
+        strategy.places = vec![Place::UserData { imds: Arc::new(Imds::at(vec![url.to_owned()])), sure: true }];
+        Trial::start(Box::new(strategy))
+    };
+    let grow = |count: usize| {
+        let seeds: String = (1..=count).map(|at| format!("#metacluster seed=10.0.0.{at}\n")).collect();
+        service.set("/latest/user-data", Some(&seeds));
+    };
+    withstands("instance metadata service", at, begin, grow).await;
 }
 
 #[tokio::test]

@@ -299,7 +299,7 @@ async fn it_withstands_the_table_of_faults() {
         let Ec2 { asking, filters } = read("ec2:interval=200ms,timeout=1s,tag.app=shop", Ec2::read).expect("valid");
         start(endpoint, asking, move |region| Instances::new(region, Arc::clone(&filters)))
     };
-    withstands(web.address(), begin, |hosts| count.store(hosts, Ordering::Relaxed)).await;
+    withstands("AWS", web.address(), begin, |hosts| count.store(hosts, Ordering::Relaxed)).await;
 }
 
 #[tokio::test]

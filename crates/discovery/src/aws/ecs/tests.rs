@@ -218,7 +218,7 @@ async fn it_withstands_the_table_of_faults() {
         start(endpoint, asking, move |region| Tasks::new(region, selection.clone()))
     };
     let grow = |tasks| fixture.lock().unwrap_or_else(PoisonError::into_inner).tasks = tasks;
-    withstands(web.address(), begin, grow).await;
+    withstands("AWS", web.address(), begin, grow).await;
 }
 
 #[tokio::test]
