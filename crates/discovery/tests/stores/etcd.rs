@@ -211,6 +211,38 @@ async fn users_and_their_rights_are_asked_for_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_password_that_was_changed_is_read_anew() {
+    let Some(server) = server() else { return };
+    let post = |path: &str, body: &str| server.post(path, body).expect("curl");
+    for (user, password) in [("root", "r00t"), ("shop", "old")] {
+        post("/v3/auth/user/add", &format!(r#"{{"name":"{user}","password":"{password}"}}"#));
+        post("/v3/auth/user/grant", &format!(r#"{{"user":"{user}","role":"root"}}"#));
+    }
+    put(&server, "/nodes/1", "a@h1");
+    post("/v3/auth/enable", "{}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "old\n").expect("written");
+    let more = format!(",username=shop,password_file={},prefix=/nodes/,interval=300ms", file.display());
+    let mut trial = Trial::of(&spec(&server, &format!("{more},register=false")));
+    trial.until(&["a@h1"]).await;
+
+    let token = post("/v3/auth/authenticate", r#"{"name":"root","password":"r00t"}"#);
+    let token = token.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
+    let changed = server.post_as(token, "/v3/auth/user/changepw", r#"{"name":"shop","password":"new"}"#);
+    assert!(changed.expect("curl").contains("revision"));
+    let mut line = trial.until_failed().await;
+    while !line.contains("refuses `shop`") {
+        line = trial.until_failed().await;
+    }
+    assert_eq!(trial.names(), ["a@h1"]);
+    std::fs::write(&file, "new\n").expect("written");
+    let body = format!(r#"{{"key":"{}","value":"{}"}}"#, base64("/nodes/2"), base64("b@h2"));
+    assert!(server.post_as(token, "/v3/kv/put", &body).expect("curl").contains("revision"));
+    trial.until(&["a@h1", "b@h2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_tls_only_a_trusted_certificate_is_taken() {
     if !require(&[Tool::Etcd]) {
         return;

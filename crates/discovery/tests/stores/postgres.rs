@@ -281,8 +281,8 @@ async fn two_agents_of_a_dialect_meet_and_a_flood_or_garbage_does_no_harm() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn sslmode_is_honoured() {
+/// A folder with a certificate, the certificate, and a server that shows it.
+fn server_with_tls() -> Option<(tempfile::TempDir, std::path::PathBuf, Postgres)> {
     let folder = tempfile::Builder::new().prefix("mc-pg-tls-").tempdir_in("/tmp").expect("a folder");
     let (certificate, key) = certificate(folder.path(), "db.example");
     metacluster_testbed::open_to_servers(folder.path()).expect("given");
@@ -291,7 +291,36 @@ async fn sslmode_is_honoured() {
         format!("ssl_cert_file={}", certificate.display()),
         format!("ssl_key_file={}", key.display()),
     ];
-    let Some(server) = server(&ssl.each_ref().map(String::as_str)) else { return };
+    let server = server(&ssl.each_ref().map(String::as_str))?;
+    Some((folder, certificate, server))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_certificate_that_was_rotated_is_followed_once_it_is_trusted() {
+    let Some((folder, shown, mut server)) = server_with_tls() else { return };
+    let trusted = folder.path().join("ca.pem");
+    std::fs::copy(&shown, &trusted).expect("copied");
+    server.psql("CREATE TABLE nodes AS SELECT 'a@h' AS node").expect("a table");
+    let url = format!("{}?sslmode=verify-ca&sslrootcert={}", server.url(), trusted.display()).replace('=', r"\=");
+    let mut trial = Trial::of(&format!("sql:url={url},query=SELECT * FROM nodes,interval=200ms"));
+    trial.until(&["a@h"]).await;
+    server.psql("INSERT INTO nodes VALUES ('b@h')").expect("a row");
+    server.stop().expect("stopped");
+    let _rotated = certificate(folder.path(), "db.example");
+    server.restart().expect("up");
+    let mut line = trial.until_failed().await;
+    while !line.contains("no TLS with PostgreSQL") {
+        line = trial.until_failed().await;
+    }
+    assert!(trial.names().contains(&"a@h".to_owned()), "{:?}", trial.names());
+    std::fs::copy(&shown, &trusted).expect("copied");
+    server.psql("INSERT INTO nodes VALUES ('c@h')").expect("a row");
+    trial.until(&["a@h", "b@h", "c@h"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn sslmode_is_honoured() {
+    let Some((_folder, certificate, server)) = server_with_tls() else { return };
     server.psql("CREATE VIEW nodes AS SELECT 'a@h' AS node, ssl::text AS ignored FROM pg_stat_ssl WHERE pid = pg_backend_pid()").expect("a view");
     let tried = async |query: &str, files: &str| {
         let url = format!("{}?{query}", server.url());

@@ -1,4 +1,4 @@
-//! The sources that the table is for, each with hosts that a test sets.
+//! The servers that are asked over TCP, each behind a proxy that commits the faults.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -6,26 +6,70 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use metacluster_testbed::{Consul, Etcd, Kmock, Postgres, Rancher, Tool, endpoint, endpoint_slice, require};
+use metacluster_testbed::{
+    Consul, Etcd, Kmock, Postgres, Proxy, Rancher, Tool, Wire, endpoint, endpoint_slice, require,
+};
 use serde_json::json;
 
+use super::Source;
+
 /// A server with hosts, and the strategy that asks it.
-pub(crate) trait Source {
+pub(crate) trait Server {
     /// What stands in every line about it.
     fn name(&self) -> &'static str;
     /// Where it listens.
     fn upstream(&self) -> SocketAddr;
-    /// The strategy that asks it there, without its `timeout`: hosts become `shop@…`.
+    /// The strategy that asks it there, without its `timeout`.
     fn spec(&self, at: SocketAddr) -> String;
     /// From now on it knows just these hosts.
     fn set(&self, hosts: &[Ipv4Addr]);
+}
+
+/// A server behind a proxy.
+pub(crate) struct Proxied<S> {
+    server: S,
+    proxy: Proxy,
+}
+
+impl<S: Server> Proxied<S> {
+    pub(crate) fn new(server: S) -> Self {
+        let proxy = Proxy::start(server.upstream()).expect("a proxy");
+        Self { server, proxy }
+    }
+
+    /// The strategy that asks it, without its `timeout`.
+    pub(super) fn server_spec(&self) -> String {
+        self.server.spec(self.proxy.address())
+    }
+}
+
+impl<S: Server> Source for Proxied<S> {
+    fn says(&self, _: Wire) -> &'static str {
+        self.server.name()
+    }
+
+    fn spec(&self, timeout: &str) -> String {
+        format!("{},timeout={timeout}", self.server_spec())
+    }
+
+    fn set(&self, hosts: &[Ipv4Addr]) {
+        self.server.set(hosts);
+    }
+
+    fn wire(&mut self, wire: Wire) {
+        self.proxy.set(wire).expect("set");
+    }
+
+    fn drunk(&self) -> Option<usize> {
+        Some(self.proxy.drunk())
+    }
 }
 
 fn address(url: &str) -> SocketAddr {
     url.rsplit('/').next().and_then(|at| at.parse().ok()).expect("an address after the slashes")
 }
 
-impl Source for Consul {
+impl Server for Consul {
     fn name(&self) -> &'static str {
         "Consul"
     }
@@ -47,10 +91,10 @@ impl Source for Consul {
 }
 
 pub(crate) fn consul() -> Option<impl Source> {
-    Consul::start().map(Some).expect("a server")
+    Some(Proxied::new(Consul::start().expect("a server")))
 }
 
-impl Source for Rancher {
+impl Server for Rancher {
     fn name(&self) -> &'static str {
         "Rancher"
     }
@@ -71,10 +115,10 @@ impl Source for Rancher {
 }
 
 pub(crate) fn rancher() -> Option<impl Source> {
-    Rancher::start().map(Some).expect("a server")
+    Some(Proxied::new(Rancher::start().expect("a server")))
 }
 
-impl Source for Etcd {
+impl Server for Etcd {
     fn name(&self) -> &'static str {
         "etcd"
     }
@@ -103,10 +147,10 @@ impl Source for Etcd {
 }
 
 pub(crate) fn etcd() -> Option<impl Source> {
-    require(&[Tool::Etcd]).then(|| Etcd::start().expect("etcd"))
+    require(&[Tool::Etcd]).then(|| Proxied::new(Etcd::start().expect("etcd")))
 }
 
-impl Source for Postgres {
+impl Server for Postgres {
     fn name(&self) -> &'static str {
         "PostgreSQL"
     }
@@ -139,7 +183,7 @@ pub(crate) fn postgresql() -> Option<impl Source> {
     require(&[Tool::Postgres]).then(|| {
         let server = Postgres::start(&[]).expect("PostgreSQL");
         server.psql("CREATE TABLE hosts (address inet)").expect("a table");
-        server
+        Proxied::new(server)
     })
 }
 
@@ -153,7 +197,7 @@ pub(crate) struct Kubernetes {
     slices: Mutex<usize>,
 }
 
-impl Source for Kubernetes {
+impl Server for Kubernetes {
     fn name(&self) -> &'static str {
         "Kubernetes"
     }
@@ -193,5 +237,6 @@ impl Source for Kubernetes {
 }
 
 pub(crate) fn kubernetes() -> Option<impl Source> {
-    require(&[Tool::Kmock]).then(|| Kubernetes { kmock: Kmock::start().expect("an API"), slices: Mutex::new(0) })
+    require(&[Tool::Kmock])
+        .then(|| Proxied::new(Kubernetes { kmock: Kmock::start().expect("an API"), slices: Mutex::new(0) }))
 }
