@@ -1,9 +1,10 @@
 //! Messages on their way: out of this cluster, into it, and through it.
 
+use bytes::BytesMut;
 use metacluster_erl_wire::{
     Control, Pid, Term,
     control::Process,
-    rewrite::{Rewriter, Translate},
+    rewrite::{Rewriter, Route, Translate},
     term,
 };
 use metacluster_types::Instant;
@@ -23,25 +24,36 @@ use crate::{
 /// A message as it came: terms without version byte.
 #[derive(Clone, Copy)]
 pub(crate) struct Parcel<'a> {
-    pub(crate) control: &'a [u8],
-    /// Empty when there is none.
-    pub(crate) payload: &'a [u8],
+    pub(crate) route: &'a Route<'a>,
     /// It must not be lost while there is a way.
     pub(crate) signal: bool,
 }
 
+impl Parcel<'_> {
+    fn size(&self) -> usize {
+        self.route.control.len() + self.route.payload.len()
+    }
+}
+
+/// How much longer the identifiers of a message may make it before its buffer has to grow.
+const SPARE_BYTES: usize = 256;
+/// Messages to nodes are written one behind the other into buffers of this size.
+const SCRATCH_BYTES: usize = 32 << 10;
+
+/// Appends what the message becomes, and gives the end of its control message.
 fn rewrite(
     rewriter: &mut Rewriter,
-    parcel: &Parcel<'_>,
+    route: &Route<'_>,
     translate: &mut impl Translate,
-    out: &mut bytes::BytesMut,
-) -> Result<(), Refusal> {
-    rewriter.start(1 + u32::from(!parcel.payload.is_empty()));
-    let written = rewriter
-        .feed(parcel.control, translate, out)
-        .and_then(|()| rewriter.feed(parcel.payload, translate, out))
-        .and_then(|()| rewriter.finish());
-    written.map_err(|_| Refusal::Malformed)
+    out: &mut BytesMut,
+) -> Result<usize, Refusal> {
+    rewriter.start_routed(route, translate, out).map_err(|_| Refusal::Malformed)?;
+    let split = out.len();
+    rewriter
+        .feed(route.payload, translate, out)
+        .and_then(|()| rewriter.finish())
+        .map(|()| split)
+        .map_err(|_| Refusal::Malformed)
 }
 
 impl Federation {
@@ -82,7 +94,7 @@ impl Federation {
         translate: impl FnOnce(&'t mut crate::identifiers::Identifiers) -> T,
     ) -> Result<(), Refusal> {
         let bytes_max = self.settings.limits.message_bytes_max;
-        let size = parcel.control.len() + parcel.payload.len();
+        let size = parcel.size();
         if size > bytes_max {
             return Err(Refusal::TooLarge);
         }
@@ -104,9 +116,9 @@ impl Federation {
         let rewriter = &mut self.rewriter;
         let mut translate = translate(&mut self.identifiers);
         let mut written = 0;
-        state.lanes.write(lane, Kind::Signal, |out| {
+        state.lanes.write(lane, Kind::Signal, size + SPARE_BYTES, |out| {
             let start = out.len();
-            rewrite(rewriter, parcel, &mut translate, out)?;
+            rewrite(rewriter, parcel.route, &mut translate, out)?;
             written = out.len() - start;
             if written > bytes_max {
                 return Err(Refusal::TooLarge);
@@ -133,15 +145,13 @@ impl Federation {
         }
         let node = node.clone();
         self.scratch.clear();
+        let needed = parcel.size() + SPARE_BYTES;
+        if self.scratch.capacity() < needed {
+            self.scratch.reserve(needed.max(SCRATCH_BYTES));
+        }
         let identifiers = &mut self.identifiers;
         let mut translate = ToLocal { identifiers, peer, now: seconds(now), fault: None, forged: 0 };
-        let control = Parcel { payload: &[], ..*parcel };
-        rewrite(&mut self.rewriter, &control, &mut translate, &mut self.scratch)?;
-        let split = self.scratch.len();
-        if !parcel.payload.is_empty() {
-            let payload = Parcel { control: parcel.payload, payload: &[], ..*parcel };
-            rewrite(&mut self.rewriter, &payload, &mut translate, &mut self.scratch)?;
-        }
+        let split = rewrite(&mut self.rewriter, parcel.route, &mut translate, &mut self.scratch)?;
         let (fault, forged) = (translate.fault, translate.forged);
         if forged > 0 {
             self.refuse(now, peer, Refusal::NotGranted);

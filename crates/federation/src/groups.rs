@@ -169,7 +169,7 @@ impl Federation {
         now: Instant,
         link: LinkId,
         peer: PeerId,
-        body: &Bytes,
+        body: &[u8],
     ) -> Result<(), CodecError> {
         let mut reader = Reader::new(body);
         let mut theirs = [0; PARTS];
@@ -281,9 +281,9 @@ impl Federation {
     }
 
     /// A group of a part that is being renewed.
-    pub(crate) fn group_came(&mut self, now: Instant, peer: PeerId, body: &Bytes) -> Result<(), CodecError> {
+    pub(crate) fn group_came(&mut self, now: Instant, peer: PeerId, body: &[u8]) -> Result<(), CodecError> {
         let said = Members::read(body)?;
-        let key = GroupKey { scope: said.scope.to_owned(), group: body.slice_ref(said.group) };
+        let key = GroupKey { scope: said.scope.to_owned(), group: Bytes::copy_from_slice(said.group) };
         if self.peer(peer).directory.renewing & 1 << key.part() == 0 {
             return Err(CodecError::Invalid("part of a group"));
         }
@@ -298,8 +298,6 @@ impl Federation {
             self.refuse(now, peer, Refusal::TooManyMembers);
             return Ok(());
         }
-        // Not a slice of the frame, which would be kept with it.
-        let key = GroupKey { group: Bytes::copy_from_slice(&key.group), ..key };
         self.peer_mut(peer).directory.renewed.entry(key).or_default().extend(slots);
         Ok(())
     }
@@ -353,7 +351,7 @@ impl Federation {
         }
     }
 
-    pub(crate) fn joined(&mut self, now: Instant, peer: PeerId, body: &Bytes) -> Result<(), CodecError> {
+    pub(crate) fn joined(&mut self, now: Instant, peer: PeerId, body: &[u8]) -> Result<(), CodecError> {
         let said = Members::read(body)?;
         let key = GroupKey { scope: said.scope.to_owned(), group: Bytes::copy_from_slice(said.group) };
         if !self.peer(peer).directory.published {
@@ -376,7 +374,7 @@ impl Federation {
         Ok(())
     }
 
-    pub(crate) fn left(&mut self, now: Instant, peer: PeerId, body: &Bytes) -> Result<(), CodecError> {
+    pub(crate) fn left(&mut self, now: Instant, peer: PeerId, body: &[u8]) -> Result<(), CodecError> {
         let said = Members::read(body)?;
         let key = GroupKey { scope: said.scope.to_owned(), group: Bytes::copy_from_slice(said.group) };
         let slots = self.read_members(now, peer, &said)?;

@@ -55,17 +55,16 @@ impl Federation {
     }
 
     /// Bytes of another gateway, in any pieces. Nothing happens when the link has ended.
-    pub fn handle_link(&mut self, now: Instant, link: LinkId, bytes: &[u8]) {
+    pub fn handle_link(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
         let Some(state) = self.links.get_mut(&link) else { return };
         state.heard = now;
-        state.inbound.feed(bytes);
         if let Some(peer) = state.peer() {
             self.peer_mut(peer).traffic.bytes_in += bytes.len() as u64;
         }
         loop {
             // It may have ended because of the frame before.
             let Some(state) = self.links.get_mut(&link) else { return };
-            let (kind, body) = match state.inbound.next() {
+            let (kind, body) = match state.inbound.next(&mut bytes) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return,
                 Err(error) => return self.close(now, link, CloseReason::Malformed(error)),
@@ -91,14 +90,7 @@ impl Federation {
         }
     }
 
-    fn frame(
-        &mut self,
-        now: Instant,
-        link: LinkId,
-        peer: PeerId,
-        kind: Kind,
-        body: &bytes::Bytes,
-    ) -> Result<(), CodecError> {
+    fn frame(&mut self, now: Instant, link: LinkId, peer: PeerId, kind: Kind, body: &[u8]) -> Result<(), CodecError> {
         match kind {
             Kind::Signal => self.remote_signal(now, link, peer, body),
             Kind::Ping => {

@@ -174,6 +174,12 @@ impl Identifiers {
         PidView { node: (&self.node).into(), id: slot.index, serial, creation: self.creation }
     }
 
+    /// As [`Identifiers::proxy_pid`], as a value.
+    pub(crate) fn proxy(&self, slot: Slot) -> Pid {
+        let serial = PROXY_SERIAL | slot.generation;
+        Pid { node: self.node.clone(), id: slot.index, serial, creation: self.creation }
+    }
+
     /// The port that stands for a far one.
     pub(crate) fn proxy_port(&self, slot: Slot) -> PortView<'_> {
         let id = PROXY_PORT | u64::from(slot.generation) << 32 | u64::from(slot.index);

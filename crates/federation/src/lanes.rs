@@ -17,6 +17,8 @@ pub(crate) const LANES: usize = 16;
 const SIGNALS_FACTOR: usize = 4;
 /// A buffer takes no further message when it has so many bytes: that is the most that a turn holds up others.
 const RUN_BYTES: usize = 64 << 10;
+/// What a buffer has room for at first, at least.
+const RUN_BYTES_FIRST: usize = 2 << 10;
 
 /// A lane of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,16 +99,20 @@ impl Lanes {
         Err(if signal { Full::Link } else { Full::Lane })
     }
 
-    /// Lets `write` append a message to the lane's buffer; what it wrote is taken back when it fails.
+    /// Lets `write` append a message of about so many bytes to the lane's buffer; what it wrote is taken back when it fails.
     pub(crate) fn write<E>(
         &mut self,
         lane: Lane,
         kind: Kind,
+        bytes: usize,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
         let queue = &mut self.queues[usize::from(lane.0)];
-        if !matches!(queue.parts.back(), Some(Part::Run(run)) if run.len() < RUN_BYTES) {
-            queue.parts.push_back(Part::Run(BytesMut::new()));
+        // A large one gets a buffer of its own, which need not grow.
+        let fits = |run: &BytesMut| run.len() < RUN_BYTES && bytes <= CHUNK_BYTES;
+        if !matches!(queue.parts.back(), Some(Part::Run(run)) if fits(run)) {
+            let room = HEAD_BYTES + bytes.max(RUN_BYTES_FIRST);
+            queue.parts.push_back(Part::Run(BytesMut::with_capacity(room)));
         }
         let Some(Part::Run(run)) = queue.parts.back_mut() else { return Ok(()) };
         let start = run.len();
@@ -138,7 +144,7 @@ impl Lanes {
 
     /// As [`Lanes::write`], of what cannot fail.
     pub(crate) fn put(&mut self, lane: Lane, kind: Kind, write: impl FnOnce(&mut BytesMut)) {
-        let written: Result<(), std::convert::Infallible> = self.write(lane, kind, |out| {
+        let written: Result<(), std::convert::Infallible> = self.write(lane, kind, 0, |out| {
             write(out);
             Ok(())
         });
@@ -186,7 +192,7 @@ mod tests {
             out.resize(out.len() + size, byte);
             Ok::<(), ()>(())
         };
-        lanes.write(Lane(lane), Kind::Signal, write).expect("written");
+        lanes.write(Lane(lane), Kind::Signal, size, write).expect("written");
     }
 
     #[test]
@@ -227,10 +233,10 @@ mod tests {
             out.extend_from_slice(&[1; 50]);
             Err(())
         };
-        assert_eq!(lanes.write(Lane(1), Kind::Signal, failing), Err(()));
+        assert_eq!(lanes.write(Lane(1), Kind::Signal, 50, failing), Err(()));
         assert!(lanes.poll().is_none());
         put(&mut lanes, 1, 7, 1);
-        assert_eq!(lanes.write(Lane(1), Kind::Signal, failing), Err(()));
+        assert_eq!(lanes.write(Lane(1), Kind::Signal, 50, failing), Err(()));
         assert_eq!(lanes.poll().map(|piece| piece.body.len()), Some(HEAD_BYTES + 1));
     }
 }

@@ -22,7 +22,7 @@
 //! |---|---|
 //! | `settings`, `output`, `refusal`, `status` | the words between machine and world |
 //! | `codec` | bytes of a link |
-//! | `names`, `table`, `identifiers` | who is known |
+//! | `names`, `table`, `hash`, `identifiers` | who is known |
 //! | `translate` | what becomes of identifiers as they cross |
 //! | `link`, `lanes`, `peer` | links and far gateways |
 //! | `local`, `remote`, `carry` | signals out, signals in, and what both do |
@@ -37,6 +37,7 @@ pub mod cells;
 mod codec;
 mod directory;
 mod groups;
+mod hash;
 mod hello;
 mod identifiers;
 mod lanes;

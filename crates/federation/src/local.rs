@@ -62,19 +62,25 @@ impl Federation {
     /// A control message of a node of this cluster to a far process, and its payload, as terms without version byte. What
     /// is not for one ([`Federation::is_for_far`]) changes nothing.
     pub fn handle_local(&mut self, now: Instant, body: &[u8]) {
-        let Ok(route) = Route::read(body) else { return };
+        if let Ok(route) = Route::read(body) {
+            self.handle_route(now, &route);
+        }
+    }
+
+    /// As [`Federation::handle_local`], of a message of which the route is known.
+    pub fn handle_route(&mut self, now: Instant, route: &Route<'_>) {
         if operation::is_message(route.operation) {
-            return self.local_message(now, &route);
+            return self.local_message(now, route);
         }
         let (Some(Endpoint::Pid(from)), Some(Endpoint::Pid(to))) = (route.from, route.to) else { return };
         match route.operation {
-            operation::MONITOR => self.local_monitor(now, &route, &from, &to),
-            operation::DEMONITOR => self.local_demonitor(now, &route, &from, &to),
-            operation::MONITOR_EXIT | operation::PAYLOAD_MONITOR_EXIT => self.local_down(now, &route, &from),
-            operation::LINK => self.local_link(now, &route, &from, &to),
-            operation::UNLINK_ID | operation::UNLINK_ID_ACK => self.local_unlink(now, &route, &from, &to),
+            operation::MONITOR => self.local_monitor(now, route, &from, &to),
+            operation::DEMONITOR => self.local_demonitor(now, route, &from, &to),
+            operation::MONITOR_EXIT | operation::PAYLOAD_MONITOR_EXIT => self.local_down(now, route, &from),
+            operation::LINK => self.local_link(now, route, &from, &to),
+            operation::UNLINK_ID | operation::UNLINK_ID_ACK => self.local_unlink(now, route, &from, &to),
             operation::EXIT | operation::EXIT_TRACED | operation::PAYLOAD_EXIT | operation::PAYLOAD_EXIT_TRACED => {
-                self.local_exit(now, &route, &from, &to);
+                self.local_exit(now, route, &from, &to);
             }
             8 | 18 | 26 | 27 => self.refuse_local(now, &to, Refusal::ExitWithoutLink),
             7 => self.refuse_local(now, &to, Refusal::GroupLeader),
@@ -125,7 +131,7 @@ impl Federation {
                 self.refusals.count(Refusal::Dead);
             }
             Some(Far::Known(peer, _)) => {
-                let parcel = Parcel { control: route.control, payload: route.payload, signal: false };
+                let parcel = Parcel { route, signal: false };
                 if let Err(refusal) = self.carry_out(now, peer, lane(route), &parcel) {
                     self.refuse(now, peer, refusal);
                 }
@@ -276,7 +282,7 @@ impl Federation {
 
     /// The pid that stands for a far one, as a value.
     pub(crate) fn proxy(&self, slot: Slot) -> Pid {
-        self.identifiers.proxy_pid(slot).to_pid()
+        self.identifiers.proxy(slot)
     }
 }
 
@@ -289,8 +295,8 @@ pub(crate) fn lane(route: &Route<'_>) -> Lane {
 }
 
 /// The message as one that must not be lost.
-pub(crate) fn signal<'a>(route: &Route<'a>) -> Parcel<'a> {
-    Parcel { control: route.control, payload: route.payload, signal: true }
+pub(crate) fn signal<'a>(route: &'a Route<'a>) -> Parcel<'a> {
+    Parcel { route, signal: true }
 }
 
 /// What names an unlink, and its confirmation.

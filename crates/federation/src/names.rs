@@ -11,6 +11,9 @@ use metacluster_types::{ClusterName, NodeName};
 
 use crate::refusal::Refusal;
 
+/// So many names are compared before they are looked up.
+const RECENT: usize = 4;
+
 /// A node of some cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NameId(pub(crate) u32);
@@ -34,11 +37,35 @@ pub(crate) struct Names {
     names: Vec<Name>,
     by_node: HashMap<Box<[u8]>, NameId>,
     by_home: HashMap<Box<[u8]>, NameId>,
+    recent_node: Recent,
+    recent_home: Recent,
+}
+
+/// The names that were asked for last: a message names few, and the next one mostly the same.
+#[derive(Debug, Default)]
+struct Recent {
+    ids: [Option<NameId>; RECENT],
+    next: usize,
+}
+
+impl Recent {
+    /// The one whose text that is.
+    #[inline]
+    fn find<'n>(&self, text: &[u8], of: impl Fn(NameId) -> &'n Atom) -> Option<NameId> {
+        self.ids.iter().flatten().copied().find(|id| of(*id).as_str().as_bytes() == text)
+    }
+
+    fn note(&mut self, id: NameId) {
+        self.ids[self.next] = Some(id);
+        self.next = (self.next + 1) % RECENT;
+    }
 }
 
 impl Names {
     pub(crate) fn new(cluster: ClusterName, names_max: usize) -> Self {
-        Self { cluster, names_max, names: Vec::new(), by_node: HashMap::new(), by_home: HashMap::new() }
+        let (by_node, by_home) = (HashMap::new(), HashMap::new());
+        let (recent_node, recent_home) = (Recent::default(), Recent::default());
+        Self { cluster, names_max, names: Vec::new(), by_node, by_home, recent_node, recent_home }
     }
 
     pub(crate) fn name(&self, id: NameId) -> &Name {
@@ -52,10 +79,15 @@ impl Names {
     /// A node of this cluster.
     #[inline]
     pub(crate) fn own(&mut self, node: &AtomView<'_>) -> Result<NameId, Refusal> {
-        match self.by_node.get(node.bytes()) {
-            Some(&id) => Ok(id),
-            None => self.add_own(node.as_str().ok_or(Refusal::BadName)?),
+        if let Some(id) = self.recent_node.find(node.bytes(), |id| &self.names[id.0 as usize].node) {
+            return Ok(id);
         }
+        let id = match self.by_node.get(node.bytes()) {
+            Some(&id) => id,
+            None => self.add_own(node.as_str().ok_or(Refusal::BadName)?)?,
+        };
+        self.recent_node.note(id);
+        Ok(id)
     }
 
     /// A node of this cluster, by its text.
@@ -69,10 +101,15 @@ impl Names {
     /// A node of any cluster, in its home form.
     #[inline]
     pub(crate) fn home(&mut self, home: &AtomView<'_>) -> Result<NameId, Refusal> {
-        match self.by_home.get(home.bytes()) {
-            Some(&id) => Ok(id),
-            None => self.home_text(home.as_str().ok_or(Refusal::BadName)?),
+        if let Some(id) = self.recent_home.find(home.bytes(), |id| &self.names[id.0 as usize].home) {
+            return Ok(id);
         }
+        let id = match self.by_home.get(home.bytes()) {
+            Some(&id) => id,
+            None => self.home_text(home.as_str().ok_or(Refusal::BadName)?)?,
+        };
+        self.recent_home.note(id);
+        Ok(id)
     }
 
     /// As [`Names::home`], by its text.

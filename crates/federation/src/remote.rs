@@ -3,7 +3,6 @@
 //! Everything that a far gateway says is doubted: who sends must be of its side, who gets it must have been handed out to
 //! it, and the end of a monitor or a link must be of one that was made. What never crosses is refused by its kind.
 
-use bytes::Bytes;
 use metacluster_erl_wire::{
     Control, Term,
     control::Process,
@@ -39,7 +38,7 @@ struct Ends {
 }
 
 impl Federation {
-    pub(crate) fn remote_signal(&mut self, now: Instant, link: LinkId, peer: PeerId, body: &Bytes) {
+    pub(crate) fn remote_signal(&mut self, now: Instant, link: LinkId, peer: PeerId, body: &[u8]) {
         let route = match Route::read(body) {
             Ok(route) if route.has_payload() == route.payload.is_empty() => None,
             Ok(route) => Some(route),
@@ -119,7 +118,7 @@ impl Federation {
             }
             from_lane = node_lane(&from);
         }
-        let parcel = Parcel { control: route.control, payload: route.payload, signal: false };
+        let parcel = Parcel { route, signal: false };
         match route.to {
             Some(Endpoint::Pid(to)) => {
                 let to = self.identifiers.home_key(&to)?;

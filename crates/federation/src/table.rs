@@ -11,7 +11,7 @@ use std::{
     hash::Hash,
 };
 
-use crate::peer::PeerId;
+use crate::{hash::Seeded, peer::PeerId};
 
 /// How many of the queue are looked at to make room.
 const LOOKED_AT: usize = 64;
@@ -49,7 +49,7 @@ pub(crate) struct Entry<K> {
 pub(crate) struct Table<K> {
     entries: Vec<Entry<K>>,
     free: VecDeque<u32>,
-    index: HashMap<(Option<PeerId>, K), u32>,
+    index: HashMap<(Option<PeerId>, K), u32, Seeded>,
     /// Entries that outlive who brought them.
     orphans: usize,
     idle: VecDeque<(u32, Slot)>,
@@ -65,7 +65,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
         Self {
             entries: Vec::new(),
             free: VecDeque::new(),
-            index: HashMap::new(),
+            index: HashMap::default(),
             orphans: 0,
             idle: VecDeque::new(),
             idle_seconds,

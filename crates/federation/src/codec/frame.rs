@@ -1,6 +1,8 @@
 //! Frames: cut from the stream, and large messages put together again, within bounds.
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::ops::Deref;
+
+use bytes::BytesMut;
 
 use super::CodecError;
 use crate::lanes::LANES;
@@ -13,6 +15,8 @@ pub(crate) const CHUNK_BYTES: usize = 32 << 10;
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
 /// How many of the largest messages may be under way in parts at once.
 const HELD_FACTOR: usize = 2;
+/// For so many parts there is room from the first one on.
+const FIRST_PARTS: usize = 4;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +67,31 @@ pub(crate) fn head(kind: Kind, lane: u8, length: usize) -> [u8; HEAD_BYTES] {
     [kind as u8, lane, a, b, c, d]
 }
 
+/// The body of a frame.
+#[derive(Debug)]
+pub(crate) enum Body<'i> {
+    /// Where it stands in what came.
+    Come(&'i [u8]),
+    /// Of a frame or a message that came in pieces.
+    Held(BytesMut),
+}
+
+impl Deref for Body<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Come(bytes) => bytes,
+            Self::Held(bytes) => bytes,
+        }
+    }
+}
+
 /// The frames of one link, from the bytes as they come.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    buffer: BytesMut,
+    /// The start of a frame of which the rest has not come.
+    begun: BytesMut,
     parts: [Option<BytesMut>; LANES],
     held: usize,
     message_bytes_max: usize,
@@ -74,38 +99,52 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(crate) fn new(message_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), parts: Default::default(), held: 0, message_bytes_max }
+        Self { begun: BytesMut::new(), parts: Default::default(), held: 0, message_bytes_max }
     }
 
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// The next whole frame; a message that came in parts is one of kind [`Kind::Signal`].
-    pub(crate) fn next(&mut self) -> Result<Option<(Kind, Bytes)>, CodecError> {
+    /// Takes the next whole frame from the front of what came; a message that came in parts is one of kind
+    /// [`Kind::Signal`]. `None` when all is taken.
+    pub(crate) fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<(Kind, Body<'i>)>, CodecError> {
         loop {
-            let Some(&[kind, lane, a, b, c, d]) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+            if !self.begun.is_empty() && self.begun.len() < HEAD_BYTES {
+                self.begin(HEAD_BYTES, input);
+            }
+            let start: &[u8] = if self.begun.is_empty() { input } else { &self.begun };
+            let Some(&[kind, lane, a, b, c, d]) = start.first_chunk::<HEAD_BYTES>() else {
+                self.begin(HEAD_BYTES, input);
+                return Ok(None);
+            };
             let kind = Kind::read(kind)?;
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             if length > FRAME_BYTES_MAX {
                 return Err(CodecError::TooLong("frame"));
             }
-            if usize::from(lane) >= LANES {
+            let lane = usize::from(lane);
+            if lane >= LANES {
                 return Err(CodecError::Invalid("lane"));
             }
-            if self.buffer.len() < HEAD_BYTES + length {
-                return Ok(None);
-            }
-            self.buffer.advance(HEAD_BYTES);
-            let body = self.buffer.split_to(length).freeze();
+            let whole = HEAD_BYTES + length;
+            let body = match input.split_at_checked(whole) {
+                Some((frame, rest)) if self.begun.is_empty() => {
+                    *input = rest;
+                    Body::Come(&frame[HEAD_BYTES..])
+                }
+                Some(_) | None => {
+                    self.begin(whole, input);
+                    if self.begun.len() < whole {
+                        return Ok(None);
+                    }
+                    Body::Held(std::mem::take(&mut self.begun).split_off(HEAD_BYTES))
+                }
+            };
             match kind {
                 Kind::Part | Kind::LastPart => {
-                    if let Some(message) = self.part(usize::from(lane), &body, kind == Kind::LastPart)? {
-                        return Ok(Some((Kind::Signal, message)));
+                    if let Some(message) = self.part(lane, &body, kind == Kind::LastPart)? {
+                        return Ok(Some((Kind::Signal, Body::Held(message))));
                     }
                 }
                 // What is whole cannot stand within a message of the same lane.
-                Kind::Signal if self.parts[usize::from(lane)].is_some() => {
+                Kind::Signal if self.parts[lane].is_some() => {
                     return Err(CodecError::Invalid("part"));
                 }
                 Kind::Hello
@@ -125,13 +164,28 @@ impl Inbound {
         }
     }
 
-    fn part(&mut self, lane: usize, body: &[u8], last: bool) -> Result<Option<Bytes>, CodecError> {
+    /// Keeps the start of a frame, up to so many bytes of it.
+    fn begin(&mut self, bytes: usize, input: &mut &[u8]) {
+        let missing = bytes.saturating_sub(self.begun.len());
+        let (taken, rest) = input.split_at(missing.min(input.len()));
+        if !taken.is_empty() {
+            self.begun.reserve(missing);
+            self.begun.extend_from_slice(taken);
+        }
+        *input = rest;
+    }
+
+    fn part(&mut self, lane: usize, body: &[u8], last: bool) -> Result<Option<BytesMut>, CodecError> {
         let part = self.parts[lane].get_or_insert_default();
         if part.len() + body.len() > self.message_bytes_max {
             return Err(CodecError::TooLong("message"));
         }
         if self.held + body.len() > self.message_bytes_max.saturating_mul(HELD_FACTOR) {
             return Err(CodecError::TooLong("messages under way"));
+        }
+        if part.is_empty() && !last {
+            // Most that come in parts come in few.
+            part.reserve(FIRST_PARTS * CHUNK_BYTES);
         }
         part.extend_from_slice(body);
         self.held += body.len();
@@ -140,6 +194,6 @@ impl Inbound {
         }
         let whole = self.parts[lane].take().unwrap_or_default();
         self.held -= whole.len();
-        Ok(Some(whole.freeze()))
+        Ok(Some(whole))
     }
 }
