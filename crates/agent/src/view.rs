@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use metacluster_types::{AgentId, ClusterName, NodeName, Place, Region, Role, Tags, TopologyName, WallClock, Zone};
+use metacluster_federation::cells::Placed;
+use metacluster_types::{
+    AgentId, CellName, ClusterName, NodeName, Place, Region, Role, Tags, TopologyName, WallClock, Zone,
+};
 use serde::{Deserialize, Serialize};
 
 /// The `"version"` of every answer. It goes up when a field changes its meaning, not when one is added.
@@ -285,6 +288,23 @@ pub struct MemberView {
     /// The id of the key that it seals with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The cell of its nodes, where the agent that answers has `[cells]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<CellName>,
+}
+
+impl MemberView {
+    /// The host, as far as cells go by it.
+    #[must_use]
+    pub fn placed(&self) -> Placed {
+        Placed {
+            agent: self.id,
+            nodes: self.nodes.iter().map(|node| node.name.clone()).collect(),
+            nodes_total: usize::try_from(self.nodes_total).unwrap_or(usize::MAX),
+            zone: self.zone.clone(),
+            tags: self.tags.clone(),
+        }
+    }
 }
 
 /// What was counted of members since the agent started. Each only goes up, save `health`.

@@ -1,8 +1,8 @@
 //! What the world tells the machine.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use metacluster_types::{AgentId, NodeName, Pattern, SourceUpdate, TopologyName};
+use metacluster_types::{AgentId, CellName, NodeName, Pattern, SourceUpdate, TopologyName};
 
 use crate::DialError;
 
@@ -157,5 +157,11 @@ pub enum Input {
         /// Whether anything of it answered: epmd, its distribution port, or bytes seen lately. A refusal is an answer
         /// of its host.
         alive: bool,
+    },
+    /// Which nodes are in which cell. From now on only nodes of one cell are linked, and a node that nobody named is in
+    /// none; links between two cells are parted. `None`: all are one mesh.
+    Cells {
+        /// The cell of each node.
+        cells: Option<BTreeMap<NodeName, CellName>>,
     },
 }

@@ -5,7 +5,7 @@
 //! [`Formation::next_deadline`]. A wake-up that is late or spurious is harmless.
 //!
 //! What is wanted: each ready local node × each candidate of a topology whose rules admit that node, but for the node
-//! itself and for names of the other form (short, long). Two local nodes are one pair like any other, dialled from one
+//! itself, for names of the other form (short, long) and, where there are cells, for nodes of another one. Two local nodes are one pair like any other, dialled from one
 //! side only. A name is a peer: the same name elsewhere is the same peer.
 //!
 //! Invariants, which the simulation checks: a node never dials itself; a pair has at most one dial in flight; dials in
@@ -47,9 +47,11 @@
 //! | `peers` | failing peers: back-off, early tries, notes |
 //! | `prune` | peers that left every source |
 //! | `hosts` | hosts that membership holds failed: check, drop, slow lane |
+//! | `cells` | which nodes are one mesh, and the parting of those that are not |
 //! | `view` | queries |
 //! | `state`, `timers` | tables, timers and the token bucket |
 
+mod cells;
 mod dials;
 mod error;
 mod hosts;
@@ -69,7 +71,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use metacluster_types::{AgentId, Instant, NodeName, TopologyName};
+use metacluster_types::{AgentId, CellName, Instant, NodeName, TopologyName};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -83,6 +85,7 @@ pub use view::{
 };
 
 use crate::{
+    cells::Parting,
     dials::LaneQueue,
     hosts::FailedHost,
     state::{InFlight, NodeId, Nodes, Pair, PairKey},
@@ -118,6 +121,10 @@ pub struct Formation {
     hosts_refused: u64,
     /// Pruned local nodes: they stay out of the mesh until a source lists them again, also over a restart.
     left_mesh: BTreeSet<NodeName>,
+    /// Which node is in which cell; none where all nodes are one mesh.
+    cells: Option<BTreeMap<NodeName, CellName>>,
+    /// Links between cells that are to be parted.
+    partings: BTreeMap<PairKey, Parting>,
     stray_links: usize,
     refused_links: u64,
     dials: u64,
@@ -151,6 +158,8 @@ impl Formation {
             host_checks_in_flight: 0,
             hosts_refused: 0,
             left_mesh: BTreeSet::new(),
+            cells: None,
+            partings: BTreeMap::new(),
             stray_links: 0,
             refused_links: 0,
             dials: 0,
@@ -181,6 +190,7 @@ impl Formation {
             Input::HostAlive { agent, nodes } => self.on_host_alive(now, agent, nodes),
             Input::HostForgotten { agent } => self.on_host_forgotten(now, agent),
             Input::PeerChecked { peer, alive } => self.on_checked(now, &peer, alive),
+            Input::Cells { cells } => self.on_cells(now, cells),
         }
     }
 
@@ -195,6 +205,7 @@ impl Formation {
                 Timer::CheckGivesUp(id) => self.check_gives_up(now, id),
                 Timer::HostCheck(agent) => self.check_host(now, agent),
                 Timer::HostCheckGivesUp(agent) => self.host_check_gives_up(now, agent),
+                Timer::Part(key) => self.part_cells(now, key),
             }
         }
         self.believe_held(now);

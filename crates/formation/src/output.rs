@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metacluster_types::{AgentId, Candidate, NodeName, TopologyName};
+use metacluster_types::{AgentId, Candidate, CellName, NodeName, TopologyName};
 
 use crate::DialError;
 
@@ -13,6 +13,9 @@ pub enum DropHow {
     /// both that node. The only way that a *live* node is ever removed: a plain disconnect of a live node makes
     /// `global` cut healthy links elsewhere (OTP 25's `prevent_overlapping_partitions`).
     LeaveMesh,
+    /// The two are of different cells, and live: `global` at both ends removes the other, which no third node hears of.
+    /// What came of it is told by `LinkDown`, and by no [`Input::Dropped`](crate::Input::Dropped).
+    Part,
     /// Run `erlang:disconnect_node(Peer)` on the local node. Only for a peer that a check found dead: every survivor
     /// drops it.
     Disconnect,
@@ -122,6 +125,15 @@ pub enum Note {
     /// its own agent only.
     PruneHeld {
         /// The peer.
+        peer: NodeName,
+    },
+    /// A local node parts from nodes of other cells. Said once until it is linked to none of them.
+    CellParted {
+        /// The local node.
+        local: NodeName,
+        /// Its cell.
+        cell: CellName,
+        /// The first node of another one.
         peer: NodeName,
     },
     /// A host's agent is down, and its nodes live: the check was answered, and nothing is dropped. Said once a verdict.

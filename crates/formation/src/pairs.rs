@@ -15,6 +15,8 @@ use crate::{
 pub(crate) enum Cause {
     /// A source has the peer anew. With `held` the peer's own agent dials too, and is left the first try.
     Found { held: bool },
+    /// One of the two is in another cell than before, and parts from that first.
+    Moved,
     /// Anything else.
     Changed,
 }
@@ -27,6 +29,7 @@ impl Formation {
             && from.local.is_some_and(|it| it.ready && !it.left_mesh)
             && !to.local.is_some_and(|it| it.left_mesh)
             && from.long == to.long
+            && self.share_cell(local, peer)
             && to.topologies.iter().any(|name| self.admits(name, local))
     }
 
@@ -64,7 +67,7 @@ impl Formation {
         }
     }
 
-    fn refresh_pair(&mut self, now: Instant, key: PairKey, cause: Cause) {
+    pub(crate) fn refresh_pair(&mut self, now: Instant, key: PairKey, cause: Cause) {
         if key.low == key.high {
             return;
         }
@@ -89,10 +92,13 @@ impl Formation {
         }
     }
 
-    /// The first dial of a pair: at once, but for the hold-off, and but for a peer that is known to fail.
+    /// The first dial of a pair: at once, but for the hold-off, for one that moved, and for a peer that is known to fail.
     fn begin(&mut self, now: Instant, key: PairKey, peer: NodeId, cause: Cause) {
-        let held = cause == Cause::Found { held: true } && self.nodes[peer].local.is_none();
-        let at = if held { now + self.hold_off() } else { now };
+        let at = match cause {
+            Cause::Found { held: true } if self.nodes[peer].local.is_none() => now + self.hold_off(),
+            Cause::Moved => now + self.settings.cell_move,
+            Cause::Found { .. } | Cause::Changed => now,
+        };
         self.wait_or_park(now, key, peer, Lane::Fresh, at);
     }
 
@@ -131,6 +137,7 @@ impl Formation {
                     self.nodes[end].links -= 1;
                 }
                 self.set_stray(key, false);
+                self.forget_parting(key);
             }
             PairState::Idle | PairState::Parked => {}
         }
@@ -198,6 +205,9 @@ impl Formation {
         self.set_state(key, PairState::Linked { since: now });
         let stray = self.direction(key).is_none();
         self.set_stray(key, stray);
+        if stray {
+            self.judge_link(now, key, false);
+        }
         for end in key.ends() {
             self.recovered(now, end);
             self.link_on_failed(now, end);

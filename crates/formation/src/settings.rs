@@ -55,6 +55,16 @@ pub struct Settings {
     pub verdict_fresh: Duration,
     /// Failed hosts that are kept in mind; of what is beyond, nothing is dropped before the BEAM does. Default 10,000.
     pub failed_hosts_max: usize,
+    /// A link between nodes of two cells is parted after this when the local node has moved: by then those that it left
+    /// know, and do not dial it again. Default 1 s.
+    pub cell_part_moved: Duration,
+    /// Where neither has moved, or the other one has, after this; twice as long for the end whose name is greater, and
+    /// then each time. Default 4 s.
+    pub cell_part: Duration,
+    /// The most of that. Default 1 minute.
+    pub cell_part_max: Duration,
+    /// A node that moved is dialled by its new cell after this, when it has parted from the old one. Default 2 s.
+    pub cell_move: Duration,
     /// Nodes of one failed host that are kept in mind. Default 1,000.
     pub failed_nodes_max: usize,
 }
@@ -84,6 +94,10 @@ impl Default for Settings {
             host_recheck_min: Duration::from_secs(1),
             verdict_fresh: Duration::from_secs(10),
             failed_hosts_max: 10_000,
+            cell_part_moved: Duration::from_secs(1),
+            cell_part: Duration::from_secs(4),
+            cell_part_max: Duration::from_secs(60),
+            cell_move: Duration::from_secs(2),
             failed_nodes_max: 1_000,
         }
     }

@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     HostCheck(AgentId),
     /// A host's check has had no outcome.
     HostCheckGivesUp(AgentId),
+    /// A link between two cells is to be parted.
+    Part(PairKey),
 }
 
 /// Timers by the time at which they are due.

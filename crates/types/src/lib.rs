@@ -16,7 +16,7 @@ pub mod time;
 pub use candidate::{Candidate, SourceUpdate};
 pub use event::{Event, EventKind, Subject};
 pub use host::{Host, HostState};
-pub use name::{AgentId, ClusterName, NameError, NodeName, TopologyName};
+pub use name::{AgentId, CellName, ClusterName, NameError, NodeName, TopologyName};
 pub use pattern::Pattern;
 pub use place::{Place, Region, Role, Tags, Zone};
 pub use said::Said;

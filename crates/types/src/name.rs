@@ -176,6 +176,11 @@ label! {
 }
 
 label! {
+    /// The name of a cell: a part of a cluster that is a mesh of its own.
+    CellName
+}
+
+label! {
     /// The name of a topology: one strategy with its settings.
     TopologyName
 }

@@ -213,6 +213,25 @@ pub(super) const KEYS: &[Key] = &[
         Fixed("262144"),
         "How many members of groups one gateway may announce; more are not published.",
     ),
+    key(
+        "cells.by",
+        Kind::Text,
+        Computed("none: all nodes are one mesh"),
+        "Divides the cluster into cells, each a mesh of its own: `zone`, `tag:NAME`, or `size` for by number alone. Must be \
+         the same on every agent, as the two bounds.",
+    ),
+    key(
+        "cells.nodes_max",
+        Kind::Count { min: 2, max: 100_000 },
+        Fixed("50"),
+        "The most nodes of a cell. The nodes of a host are never divided.",
+    ),
+    key(
+        "cells.nodes_min",
+        Kind::Count { min: 1, max: 100_000 },
+        Fixed("3"),
+        "The fewest nodes of a cell, where a zone or tag has as many; goes before the most.",
+    ),
     key("api.socket", Kind::Path, Computed("metacluster.sock in state_dir"), "The Unix socket of the API."),
     key(
         "api.http",
@@ -312,9 +331,6 @@ pub(super) const EXPORT_KEYS: &[Key] = &[
 
 /// The sections that stand any number of times.
 pub(super) const ENTRIES: [&str; 3] = ["topology", "handler", "federation.export"];
-
-/// Sections that a later version reads.
-pub(super) const LATER: [&str; 1] = ["cells"];
 
 /// Variables that begin as ours do and are no keys: the cookie, the seeds of `launch-data`, and what a handler's command
 /// gets (it may well start an agent).

@@ -28,7 +28,7 @@ use std::{
 
 use metacluster_discovery::{Settings, settings::COMMON, spec::Spec};
 use metacluster_erl::{Tls, epmd::Network};
-use metacluster_federation::{ExportRule, Limits};
+use metacluster_federation::{ExportRule, Limits, cells::Rules};
 use metacluster_formation::Guard;
 use metacluster_types::{
     ClusterName, Cookie, Event, EventKind, NodeName, Pattern, Place, Role, Said, Tags, TopologyName,
@@ -81,6 +81,8 @@ pub struct Config {
     pub federation: Option<FederationConfig>,
     /// Where the API listens.
     pub api: ApiConfig,
+    /// What divides the nodes into meshes of their own, if anything does.
+    pub cells: Option<Rules>,
     /// How agents find and judge one another.
     pub membership: MembershipConfig,
     /// How many events are kept.
@@ -183,6 +185,7 @@ impl Config {
             ("epmd", self.epmd != other.epmd),
             ("readiness", self.readiness != other.readiness),
             ("handler", self.handlers != other.handlers),
+            ("cells", self.cells != other.cells),
             ("federation", self.federation != other.federation),
             ("api", self.api != other.api),
             ("events", self.events_keep != other.events_keep),

@@ -5,6 +5,7 @@ mod place;
 use std::fs;
 
 use metacluster_erl::NameCheck;
+use metacluster_federation::cells::By;
 
 pub(super) use self::place::{Place, valid};
 use super::*;
@@ -317,9 +318,12 @@ fn every_key_has_a_variable() {
         ("FEDERATION_BYTES_PER_SECOND", "1000000"),
         ("FEDERATION_IDENTIFIERS_MAX", "5000"),
         ("FEDERATION_MEMBERS_MAX", "700"),
+        ("CELLS_BY", "tag:rack"),
+        ("CELLS_NODES_MAX", "40"),
+        ("CELLS_NODES_MIN", "5"),
         ("SOCKET", "/tmp/s.sock"),
         ("API_HTTP", "off"),
-        ("MEMBERSHIP_ENABLED", "false"),
+        ("MEMBERSHIP_ENABLED", "true"),
         ("MEMBERSHIP_LISTEN", "10.0.0.4"),
         ("MEMBERSHIP_PORT", "45000"),
         ("MEMBERSHIP_ADVERTISE", "192.0.2.4"),
@@ -352,8 +356,10 @@ fn every_key_has_a_variable() {
     let limits = federation.limits;
     assert_eq!((limits.messages_per_second, limits.bytes_per_second), (Some(1_000), Some(1_000_000)));
     assert_eq!((limits.identifiers_of_peer_max, limits.members_of_peer_max), (5_000, 700));
+    let cells = config.cells.expect("cells");
+    assert_eq!((cells.by, cells.nodes_max, cells.nodes_min), (By::Tag("rack".to_owned()), 40, 5));
     let membership = config.membership;
-    assert!(!membership.enabled && !membership.candidates);
+    assert!(membership.enabled && !membership.candidates);
     assert_eq!((membership.listen, membership.port), (Some(IpAddr::from([10, 0, 0, 4])), Some(45_000)));
     assert_eq!(membership.advertise, Some(SocketAddr::from(([192, 0, 2, 4], 0))));
     assert_eq!(membership.profile, MembershipProfile::Wan);
@@ -371,6 +377,17 @@ fn every_key_has_a_variable() {
         let faults = place.load_with(STATIC, &environment).err().expect("a fault").to_string();
         assert!(faults.starts_with(&format!("{name}: `{}`: ", key.path)), "{faults}");
     }
+}
+
+#[test]
+fn cells_need_a_word_on_what_divides_and_members() {
+    let place = Place::new();
+    assert_eq!(valid(place.load(STATIC)).cells, None);
+    let faults = |text: &str| place.faults(&format!("{STATIC}[cells]\n{text}\n"));
+    assert!(faults("by = \"zones\"").contains("`cells.by`: expected `zone`, `size` or `tag:NAME`"));
+    assert!(faults("nodes_max = 9").contains("`cells.nodes_max`: there are no cells without `cells.by`"));
+    let off = faults("by = \"zone\"\n\n[membership]\nenabled = false");
+    assert!(off.contains("`cells.by`: who is in which cell goes by membership"), "{off}");
 }
 
 #[test]

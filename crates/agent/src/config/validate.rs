@@ -12,6 +12,7 @@ use std::{
 };
 
 use metacluster_erl::epmd::NetworkError;
+use metacluster_federation::cells::{By, Rules};
 use metacluster_types::{ClusterName, Cookie, NodeName, Pattern, Place, Region, Role, Zone};
 
 use super::{
@@ -81,6 +82,7 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         handlers: handler::validate(handler_entries, &mut check.faults, &mut check.warnings),
         federation: federation::validate(&values, export_entries, environment, &mut check.faults),
         api: ApiConfig { socket: check.socket(&state_dir), http: check.http() },
+        cells: check.cells(membership.enabled),
         membership,
         events_keep: check.count("events.keep"),
         log_level: check.log_level(),
@@ -140,6 +142,20 @@ impl Check<'_> {
             self.fault(self.values.origin("tags"), "tags", "a key is empty or holds a control character");
         }
         tags
+    }
+
+    fn cells(&mut self, membership: bool) -> Option<Rules> {
+        let by = self.optional("cells.by", By::from_str);
+        let said =
+            ["cells.nodes_max", "cells.nodes_min"].into_iter().find(|path| self.values.origin(path).is_explicit());
+        if let Some(path) = said.filter(|_| self.values.text("cells.by").is_none()) {
+            self.fault(self.values.origin(path), path, "there are no cells without `cells.by`");
+        }
+        if by.is_some() && !membership {
+            let origin = self.values.origin("cells.by");
+            self.fault(origin, "cells.by", "who is in which cell goes by membership: set `membership.enabled = true`");
+        }
+        Some(Rules { by: by?, nodes_max: self.count("cells.nodes_max"), nodes_min: self.count("cells.nodes_min") })
     }
 
     fn cookie(&mut self) -> Cookie {

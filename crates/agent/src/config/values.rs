@@ -200,9 +200,6 @@ fn unknown(path: &str, section: &str, name: &str) -> String {
             super::cookie::COOKIE_VARIABLE
         );
     }
-    if keys::LATER.contains(&path) {
-        return format!("[{path}] is not known in this version");
-    }
     let siblings = keys::KEYS.iter().filter_map(|key| {
         if section.is_empty() {
             return Some(key.path.split('.').next().unwrap_or(key.path));

@@ -84,6 +84,7 @@ pub(crate) async fn remove(ours: &Node, local: &NodeName, peer: &NodeName, how: 
     match how {
         DropHow::LeaveMesh => ours.rpc(local, "global", "disconnect", vec![], CONNECT).await.map(drop),
         DropHow::Disconnect => part::part(ours, local, peer).await,
+        DropHow::Part => part::part_gently(ours, local, peer).await,
     }
 }
 

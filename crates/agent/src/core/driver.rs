@@ -23,6 +23,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
+    cells::Cells,
     check::{self, Memory, Witness},
     clock::Clock,
     dial::{self, Dial},
@@ -66,9 +67,26 @@ pub(crate) enum Command {
 
 /// What came of a task that formation asked for.
 enum Outcome {
-    Dialled { local: NodeName, peer: NodeName, outcome: Result<(), DialError> },
-    Dropped { local: NodeName, peer: NodeName, error: Option<String> },
-    Checked { peer: NodeName, alive: Option<bool> },
+    Dialled {
+        local: NodeName,
+        peer: NodeName,
+        outcome: Result<(), DialError>,
+    },
+    Dropped {
+        local: NodeName,
+        peer: NodeName,
+        error: Option<String>,
+    },
+    /// The two are of different cells; what came of it is seen by their links.
+    Parted {
+        local: NodeName,
+        peer: NodeName,
+        error: Option<String>,
+    },
+    Checked {
+        peer: NodeName,
+        alive: Option<bool>,
+    },
 }
 
 /// A local node that holds our connection.
@@ -100,6 +118,7 @@ pub(crate) struct Driver {
     pub(crate) readiness: ReadinessRules,
     pub(crate) readiness_timeout: Duration,
     pub(crate) shown: Shown,
+    pub(super) cells: Option<Cells>,
     pub(super) topologies: Topologies,
     pub(super) peers: Peers,
     pub(crate) tasks: Tasks,
@@ -143,7 +162,8 @@ impl Driver {
         }
         let done = loop {
             self.drain();
-            let deadline = [self.formation.next_deadline(), self.picture.deadline()].into_iter().flatten().min();
+            let cells = self.cells.as_ref().and_then(Cells::deadline);
+            let deadline = [self.formation.next_deadline(), self.picture.deadline(), cells].into_iter().flatten().min();
             let unready_at = self.unready_at();
             tokio::select! {
                 biased;
@@ -175,6 +195,7 @@ impl Driver {
                 () = tokio::time::sleep_until(self.clock.when(deadline)) => {
                     let changes = self.picture.expire(self.clock.now());
                     self.publish(changes);
+                    self.place();
                 }
                 () = tokio::time::sleep_until(self.clock.when(unready_at)), if unready_at.is_some() => self.warn_unready(),
             }
@@ -239,7 +260,20 @@ impl Driver {
             changed
         });
         self.shown.members = view;
+        self.place();
         self.tasks.stale = true;
+    }
+
+    /// Members or local nodes changed, or time has passed: tells formation which node is in which cell.
+    fn place(&mut self) {
+        let Some(cells) = &mut self.cells else { return };
+        let members = Arc::clone(&self.shown.members);
+        let linked = self.tasks.locals.values().any(|held| !held.links.is_empty());
+        let now = self.clock.now();
+        cells.hear(now, &members.members, linked);
+        let nodes = cells.nodes(&members.members, members.id, self.tasks.locals.keys());
+        self.shown.place(cells);
+        self.input(Input::Cells { cells: Some(nodes) });
     }
 
     fn handle_local(&mut self, event: LocalEvent) {
@@ -257,6 +291,7 @@ impl Driver {
                 }
                 let changes = self.picture.links_told(&node, &links);
                 self.publish(changes);
+                self.place();
                 self.input(Input::LocalReady { node });
                 self.announce();
             }
@@ -362,6 +397,11 @@ impl Driver {
                 }
                 self.input(Input::Dropped { local, peer });
             }
+            Ok(Outcome::Parted { local, peer, error }) => {
+                if let Some(error) = error {
+                    debug!("{local} could not part from {peer}: {error}");
+                }
+            }
             Ok(Outcome::Checked { peer, alive: Some(alive) }) => self.input(Input::PeerChecked { peer, alive }),
             // Formation gives a check up by itself when no outcome comes.
             Ok(Outcome::Checked { peer, alive: None }) => debug!("nothing can be learned of the host of {peer}"),
@@ -443,6 +483,13 @@ impl Driver {
         debug!("{local} drops {peer}");
         let Some(held) = self.tasks.locals.get(&local) else { return self.input(Input::Dropped { local, peer }) };
         let ours = held.ours.clone();
+        if how == DropHow::Part {
+            self.tasks.running.spawn(async move {
+                let error = dial::remove(&ours, &local, &peer, how).await.err().map(|error| error.to_string());
+                Outcome::Parted { local, peer, error }
+            });
+            return;
+        }
         if how == DropHow::Disconnect {
             self.tasks.parted.remember(&local, &peer);
         }

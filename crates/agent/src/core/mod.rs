@@ -5,6 +5,7 @@
 //! strategies and local nodes → driver → event log and view → API, handlers, BEAM subscribers.
 
 mod beam;
+mod cells;
 mod check;
 mod clock;
 mod dial;
@@ -346,6 +347,7 @@ impl Agent {
             },
             readiness_timeout: config.readiness.timeout,
             shown,
+            cells: config.cells.map(cells::Cells::new),
             topologies,
             peers: peers::Peers::new(members_topology, members.inlets),
             tasks: Tasks::default(),

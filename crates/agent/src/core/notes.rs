@@ -37,6 +37,9 @@ impl Driver {
                 warn!("topology {topology}: more than {candidates_max} peers; the rest is left out");
             }
             Note::PruneHeld { peer } => info!("{peer} has left its source but lives: its links stay"),
+            Note::CellParted { local, cell, peer } => {
+                info!("{local} is of the cell {cell}, and parts from {peer} and whoever else is of another one");
+            }
             Note::AgentDown { agent, peers } => {
                 let member = self.name_of(*agent);
                 warn!("the agent {member} is down, its nodes live and keep their links: {}", list(peers));

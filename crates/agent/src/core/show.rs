@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use metacluster_formation::{Formation, PeerState, PeerView, Readiness, ReadinessRules};
-use metacluster_types::{AgentId, Instant, NodeName, Place, SourceUpdate, TopologyName, WallClock};
+use metacluster_types::{AgentId, CellName, Instant, NodeName, Place, SourceUpdate, TopologyName, WallClock};
 
-use super::{ours::Ours, picture::Picture};
+use super::{cells::Cells, ours::Ours, picture::Picture};
 use crate::{
     members::MembersView,
     view::{
@@ -30,6 +30,8 @@ pub(crate) struct Shown {
     pub(crate) leaving: bool,
     /// Every member, as the members' task has it.
     pub(crate) members: Arc<MembersView>,
+    /// The cells of their nodes.
+    cells: BTreeMap<AgentId, CellName>,
 }
 
 struct ShownTopology {
@@ -48,6 +50,7 @@ impl Shown {
         let none = MembersView { id: agent.id, members: Vec::new(), counters: MemberCounters::default() };
         Self {
             members: Arc::new(none),
+            cells: BTreeMap::new(),
             epmd: agent.epmd.clone(),
             agent,
             ours,
@@ -58,6 +61,12 @@ impl Shown {
             counters: Counters::default(),
             leaving: false,
         }
+    }
+
+    /// Members are in these cells.
+    pub(crate) fn place(&mut self, cells: &Cells) {
+        let members = self.members.members.iter();
+        self.cells = members.filter_map(|member| Some((member.id, cells.of(member.id)?.clone()))).collect();
     }
 
     /// The agent goes on under another id.
@@ -195,6 +204,7 @@ fn members(shown: &Shown, nodes: &[NodeView]) -> Vec<MemberView> {
     };
     let mut members = shown.members.members.clone();
     for member in &mut members {
+        member.cell = shown.cells.get(&member.id).cloned();
         for node in &mut member.nodes {
             node.state = up(&node.name);
         }

@@ -210,6 +210,7 @@ fn shown(known: &Known, cluster: &ClusterName, since: WallClock, round_trip: Opt
         nodes_total: state.nodes_total,
         links: state.links,
         key: (state.key != 0).then(|| KeyId(state.key).to_string()),
+        cell: None,
     }
 }
 
@@ -245,6 +246,7 @@ pub(super) fn own(agent: &Agent, id: AgentId, name: &str, address: SocketAddr) -
         nodes_total: 0,
         links: 0,
         key: None,
+        cell: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `metacluster cells plan`: how the nodes that are up would be divided into small clusters, and what that saves.
+//! `metacluster cells plan`: how the nodes of all members would be divided into small clusters, and what that saves.
 //!
 //! Nothing is changed: it asks an agent for its members, and computes what every agent would.
 
@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::{Args, Subcommand};
 use metacluster_agent::{
     federation::cells::{By, Placed, Rules, assign, connections},
-    view::{MemberState, MembersAnswer, NodeState},
+    view::{MemberState, MemberView, MembersAnswer},
 };
-use metacluster_types::NodeName;
+use metacluster_types::{AgentId, CellName, NodeName};
 use serde::Serialize;
 
 use crate::{
@@ -51,7 +51,7 @@ enum What {
 #[derive(Serialize)]
 struct Plan {
     version: u32,
-    cells: BTreeMap<String, BTreeSet<NodeName>>,
+    cells: BTreeMap<CellName, BTreeSet<NodeName>>,
     nodes: usize,
     connections_before: usize,
     connections_after: usize,
@@ -62,14 +62,15 @@ struct Plan {
 pub(crate) async fn run(arguments: Cells) -> Outcome {
     let What::Plan { by, nodes_max, nodes_min, listing } = arguments.what;
     let answer: MembersAnswer = listing.asking.client().get("/v1/members").await?;
-    let there = answer.members.iter().filter(|member| member.state <= MemberState::Suspect);
-    let nodes: Vec<Placed> = there
-        .flat_map(|member| {
-            let up = member.nodes.iter().filter(|node| node.state == NodeState::Up);
-            up.map(|node| Placed { node: node.name.clone(), zone: member.zone.clone(), tags: member.tags.clone() })
-        })
-        .collect();
-    let cells = assign(&nodes, &Rules { by, nodes_max, nodes_min });
+    let members: Vec<&MemberView> = answer.members.iter().filter(|member| member.state != MemberState::Left).collect();
+    let hosts: Vec<Placed> = members.iter().map(|member| member.placed()).collect();
+    let nodes: BTreeMap<AgentId, &Placed> = hosts.iter().map(|placed| (placed.agent, placed)).collect();
+    let nodes_of = |agents: BTreeSet<AgentId>| -> BTreeSet<NodeName> {
+        agents.iter().filter_map(|agent| nodes.get(agent)).flat_map(|placed| placed.nodes.iter().cloned()).collect()
+    };
+    let cells = assign(&hosts, &Rules { by, nodes_max, nodes_min });
+    let cells: BTreeMap<CellName, BTreeSet<NodeName>> =
+        cells.into_iter().map(|(cell, agents)| (cell, nodes_of(agents))).collect();
     let count: usize = cells.values().map(BTreeSet::len).sum();
     let plan = Plan {
         version: answer.version,

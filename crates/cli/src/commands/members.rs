@@ -192,6 +192,7 @@ mod tests {
             nodes_total: 2,
             links: 1,
             key: None,
+            cell: None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod aws;
 mod bad_input;
+mod cells;
 mod death;
 mod federation;
 mod federation_elixir;

@@ -1,6 +1,7 @@
 //! Scenarios on virtual time, each a few lines over the harness here.
 
 mod bounds;
+mod cells;
 mod dialling;
 mod failing;
 mod guard;

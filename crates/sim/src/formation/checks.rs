@@ -286,7 +286,8 @@ impl Checker {
                     self.links.insert(key);
                 }
             }
-            Input::Dropped { .. } | Input::PeerAlive { .. } => {}
+            // No simulated cluster has cells.
+            Input::Dropped { .. } | Input::PeerAlive { .. } | Input::Cells { .. } => {}
             Input::HostFailed { agent, nodes, witnesses } => {
                 let nodes: BTreeSet<NodeName> =
                     nodes.iter().filter(|node| !self.ready.contains(*node)).cloned().collect();
@@ -392,6 +393,7 @@ impl Checker {
                     return Ok(());
                 }
                 DropHow::Disconnect => return Ok(()),
+                DropHow::Part => "there are no cells",
             }
         };
         Err(Violation::UnwarrantedDrop { local: local.clone(), peer: peer.clone(), how, why })
@@ -436,6 +438,7 @@ impl Checker {
             | Note::AgentDown { .. }
             | Note::Unconfirmed { .. }
             | Note::HostDropped { .. } => true,
+            Note::CellParted { .. } => false,
         };
         if due { Ok(()) } else { Err(Violation::NeedlessNote(note.clone())) }
     }
