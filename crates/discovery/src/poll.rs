@@ -5,7 +5,10 @@
 //! [`Failed`](metacluster_types::SourceUpdate::Failed) and changes nothing; a look-up that succeeds is told even if
 //! nothing changed, since an answer that was doubted has to be repeated. The first one begins at once.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use metacluster_types::{SourceUpdate, time::format_duration};
 use rand::RngExt;
@@ -137,20 +140,34 @@ impl Poll {
     /// Looks, tells and waits until the feed says stop. A look-up at work then is dropped.
     ///
     /// Each look-up runs on a task of its own, so it owns what it uses.
-    pub async fn run<L, F, A>(&self, feed: &Feed, mut look: L)
+    pub async fn run<L, F, A>(&self, feed: &Feed, look: L)
     where
         L: FnMut() -> F,
         F: Future<Output = Result<A, Failure>> + Send + 'static,
         A: Into<Found> + Send + 'static,
     {
+        self.run_by_turns(feed, || ready(()), look).await;
+    }
+
+    /// The same where each look-up, the first one too, waits until it is this agent's turn.
+    pub(crate) async fn run_by_turns<T, W, L, F, A>(&self, feed: &Feed, mut turn: T, mut look: L)
+    where
+        T: FnMut() -> W,
+        W: Future<Output = ()>,
+        L: FnMut() -> F,
+        F: Future<Output = Result<A, Failure>> + Send + 'static,
+        A: Into<Found> + Send + 'static,
+    {
         tokio::select! {
-            () = self.go_on(feed, &mut look) => {}
+            () = self.go_on(feed, &mut turn, &mut look) => {}
             () = feed.stopped() => {}
         }
     }
 
-    async fn go_on<L, F, A>(&self, feed: &Feed, look: &mut L)
+    async fn go_on<T, W, L, F, A>(&self, feed: &Feed, turn: &mut T, look: &mut L)
     where
+        T: FnMut() -> W,
+        W: Future<Output = ()>,
         L: FnMut() -> F,
         F: Future<Output = Result<A, Failure>> + Send + 'static,
         A: Into<Found> + Send + 'static,
@@ -159,6 +176,7 @@ impl Poll {
         // A run that was begun anew does not know what the one before it told.
         let mut notes = (feed.attempt() == 0).then(Vec::new);
         loop {
+            turn().await;
             let begun = Instant::now();
             let wait = match self.look_once(look()).await {
                 Ok(found) => {

@@ -3,8 +3,9 @@
 //! [`is_asker`] is a pure function of the time slot and the live agents, so each agent knows its turn without a word to
 //! another: every agent has a rank in each slot, drawn from the slot and its id, and the lowest ranks ask. Agents that
 //! see different members draw the same ranks for those that both see, so a split view adds askers and never leaves a slot
-//! without one. The others keep their last answer and ask seldom, so that all agents together make no more
-//! calls than one more asker would.
+//! without one. The others keep their last answer and ask seldom, so that all of them together make no
+//! more calls than half an asker does. An agent that has never asked and knows of others waits its turn too: what they learned
+//! reaches it. One that knows of nobody asks at once.
 //!
 //! What an asker learns reaches the others by membership: an agent that it found joins, and every agent hears of the
 //! join with the nodes there; that a host was terminated ends its member everywhere.
@@ -12,17 +13,18 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
 };
 
 use metacluster_types::AgentId;
+use rand::RngExt;
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::{Notify, watch},
-    time::{Duration, sleep},
+    sync::watch,
+    time::{Duration, Instant, sleep},
 };
 
 use crate::Local;
@@ -34,6 +36,9 @@ pub const ASKERS_MAX: usize = 3;
 /// The calls a second that all agents of a cluster together plan to make. The tenth up to one is for changes of turns, when
 /// those who asked and those who begin to may both ask.
 const CALLS_PER_SECOND: f64 = 0.9;
+/// The calls of all that are no askers, in those of one asker. They come at random times, so that they are few enough for no
+/// minute to have many.
+const OTHERS: f64 = 0.5;
 /// The longest wait of an agent that is no asker.
 const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far throttling slows the asking down.
@@ -46,6 +51,12 @@ pub(super) type WallTime = fn() -> SystemTime;
 #[must_use]
 pub fn turn(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / TURN.as_secs()
+}
+
+/// How long it is until the next turn.
+fn until_next_turn(now: SystemTime) -> Duration {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    TURN - Duration::from_nanos(u64::try_from(since.as_nanos() % TURN.as_nanos()).unwrap_or_default())
 }
 
 /// Whether an agent asks in a turn, among the agents that live. One that is not among them is added, so an agent that
@@ -79,18 +90,15 @@ fn share(interval: Duration, calls: u64, agents: usize, slowness: u32) -> Share 
     let agents = agents.max(1);
     let seconds = interval.as_secs_f64().max(0.001) * CALLS_PER_SECOND;
     let calls = calls.max(1) as f64;
-    // All that are no askers make the calls of one more.
-    let affordable = (1..=ASKERS_MAX.min(agents)).rev().find(|&askers| {
-        let others = usize::from(agents > askers);
-        (askers + others) as f64 * calls <= seconds
-    });
+    let all = |askers: usize| askers as f64 + if agents > askers { OTHERS } else { 0.0 };
+    let affordable = (1..=ASKERS_MAX.min(agents)).rev().find(|&askers| all(askers) * calls <= seconds);
     let askers = affordable.unwrap_or(1);
     let others = agents - askers.min(agents);
-    let needed = (askers + usize::from(others > 0)) as f64 * calls / CALLS_PER_SECOND;
+    let needed = all(askers) * calls / CALLS_PER_SECOND;
     let wait = interval.max(Duration::from_secs_f64(needed.min(WAIT_MAX.as_secs_f64()))) * slowness;
     let wait = wait.min(WAIT_MAX.max(interval));
-    let others = u32::try_from(others.max(1)).unwrap_or(u32::MAX);
-    Share { askers, wait, wait_other: wait.saturating_mul(others).min(WAIT_MAX.max(wait)) }
+    let wait_other = (wait.as_secs_f64() * others.max(1) as f64 / OTHERS).min(WAIT_MAX.max(wait).as_secs_f64());
+    Share { askers, wait, wait_other: Duration::from_secs_f64(wait_other) }
 }
 
 /// The share of one agent, as it changes: with the members, with what a look-up costs, and with throttling.
@@ -99,51 +107,71 @@ pub(super) struct Rota {
     interval: Duration,
     local: watch::Receiver<Local>,
     clock: WallTime,
-    /// The calls of the last look-up.
+    /// The calls of the last look-up; none before the first.
     calls: AtomicU64,
     slowness: AtomicU64,
-    /// Whether the wait that runs is that of an agent whose turn it is not.
-    idles: AtomicBool,
+    last: Mutex<Last>,
+}
+
+/// The last look-up, or the beginning.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    at: Instant,
+    /// Which part of the wait of an agent whose turn it is not this one takes, so that agents which asked together do not
+    /// do so again.
+    part: f64,
+}
+
+impl Last {
+    fn now() -> Self {
+        Self { at: Instant::now(), part: rand::rng().random_range(0.5..1.5) }
+    }
 }
 
 impl Rota {
     pub(super) fn new(interval: Duration, local: watch::Receiver<Local>, clock: WallTime) -> Self {
-        let (calls, slowness) = (AtomicU64::new(1), AtomicU64::new(1));
-        Self { interval, local, clock, calls, slowness, idles: AtomicBool::new(false) }
+        let (calls, slowness) = (AtomicU64::new(0), AtomicU64::new(1));
+        Self { interval, local, clock, calls, slowness, last: Mutex::new(Last::now()) }
     }
 
-    /// A look-up is over that made so many calls: how long this agent waits until it asks again.
+    /// A look-up is over that made so many calls: how long this agent waits before it asks again, if it is its turn then.
     pub(super) fn wait_after(&self, calls: u64, throttled: bool) -> Duration {
         self.calls.store(calls.max(1), Ordering::Relaxed);
         let slowness = self.slowness.load(Ordering::Relaxed);
         let next = if throttled { (slowness * 2).min(SLOWNESS_MAX.into()) } else { (slowness / 2).max(1) };
         self.slowness.store(next, Ordering::Relaxed);
-        let (share, asks) = self.share();
-        self.idles.store(!asks, Ordering::Relaxed);
-        if asks { share.wait } else { share.wait_other }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Last::now();
+        self.share().0.wait
     }
 
     fn share(&self) -> (Share, bool) {
         let local = self.local.borrow();
         let known = local.agents.len() + usize::from(!local.agents.contains(&local.agent));
         let slowness = u32::try_from(self.slowness.load(Ordering::Relaxed)).unwrap_or(SLOWNESS_MAX);
-        let share = share(self.interval, self.calls.load(Ordering::Relaxed), known, slowness);
+        let calls = self.calls.load(Ordering::Relaxed);
+        let mut share = share(self.interval, calls, known, slowness);
+        if calls == 0 {
+            // What a look-up costs is not known here yet, so that only the first of all may begin.
+            share.askers = 1;
+        }
         (share, is_asker(turn((self.clock)()), local.agent, &local.agents, share.askers))
     }
 
-    /// Wakes the poll when this agent's turn comes while it waits as one that has none. Never ends.
-    pub(super) async fn keep(&self, wake: Arc<Notify>) {
+    /// Resolves when this agent is to ask: at once if it is its turn, else when that comes, or when the wait of all others
+    /// is over.
+    pub(super) async fn turn_comes(&self) {
         let mut local = self.local.clone();
         let mut followed = true;
         loop {
+            let (share, asks) = self.share();
+            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let rest = share.wait_other.mul_f64(last.part).saturating_sub(last.at.elapsed());
+            if asks || rest.is_zero() {
+                return;
+            }
             tokio::select! {
                 changed = local.changed(), if followed => followed = changed.is_ok(),
-                () = sleep(self.interval.min(TURN / 4)) => {}
-            }
-            // The wait of one whose turn it is ends by itself.
-            if self.idles.load(Ordering::Relaxed) && self.share().1 {
-                self.idles.store(false, Ordering::Relaxed);
-                wake.notify_one();
+                () = sleep(rest.min(until_next_turn((self.clock)()))) => {}
             }
         }
     }

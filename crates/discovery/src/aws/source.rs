@@ -116,7 +116,6 @@ impl Asking {
         make: impl Fn(String) -> S + Send + Sync + 'static,
     ) {
         let rota = Arc::new(Rota::new(self.pace.interval, feed.local(), self.clock));
-        let poll = Poll::new(self.pace);
         let looks = Arc::new(Looks {
             asking: self.clone(),
             caller: Arc::new(caller),
@@ -124,10 +123,7 @@ impl Asking {
             parts: OnceCell::new(),
             rota: Arc::clone(&rota),
         });
-        tokio::select! {
-            () = poll.run(feed, || Arc::clone(&looks).look()) => {}
-            () = rota.keep(poll.wake()) => {}
-        }
+        Poll::new(self.pace).run_by_turns(feed, || rota.turn_comes(), || Arc::clone(&looks).look()).await;
     }
 }
 
