@@ -10,16 +10,12 @@ use std::{
     sync::Arc,
 };
 
-use metacluster_erl::node::tls::common_name;
+use metacluster_erl::node::tls::{SignedByAuthority, common_name};
 use metacluster_types::ClusterName;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    ClientConfig, Error, RootCertStore, ServerConfig,
+    client::{Resumption, verify_server_cert_signed_by_trust_anchor},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
     version::TLS13,
@@ -129,7 +125,8 @@ impl Identity {
         // Links are few and last long.
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-        let signed = Signed { authorities: all, provider: Arc::clone(&provider) };
+        // A gateway may be dialled by any address.
+        let signed = SignedByAuthority::new(all, Arc::clone(&provider));
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| unusable(error.to_string()))?
@@ -192,49 +189,4 @@ fn certificates(
         return Err(IdentityFault::Missing { file: file.to_owned(), wanted, command });
     }
     Ok(certificates)
-}
-
-/// Who signed a server's certificate and until when, but not its name: a gateway may be dialled by any address.
-#[derive(Debug)]
-struct Signed {
-    authorities: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Signed {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let certificate = ParsedCertificate::try_from(certificate)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.authorities, intermediates, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

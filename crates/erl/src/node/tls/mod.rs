@@ -30,10 +30,11 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use self::{certificate::Names, verify::SignedByAuthority};
+use self::certificate::Names;
 pub use self::{
     certificate::common_name,
     error::{TlsError, TlsSetupError},
+    verify::SignedByAuthority,
 };
 
 /// Whose certificate must name the node that shows it. Every certificate must be signed by a trusted authority.
@@ -207,7 +208,7 @@ impl Ends {
             .with_safe_default_protocol_versions()
             .map_err(bad_key)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(SignedByAuthority { authorities, provider }))
+            .with_custom_certificate_verifier(Arc::new(SignedByAuthority::new(authorities, provider)))
             .with_client_auth_cert(certificates, key)
             .map_err(bad_key)?;
         client.resumption = Resumption::disabled();

@@ -1,7 +1,7 @@
 //! The check of a server's certificate: who signed it and until when, but not its name.
 //!
-//! The name is checked by [`Tls`](super::Tls), against the name of the node rather than that of a host; of a node whose
-//! host part is not known when it is dialled, only the handshake tells.
+//! The name is for whoever uses this to check: [`Tls`](super::Tls) holds it against the name of the node rather than that
+//! of a host; of a node whose host part is not known when it is dialled, only the handshake tells.
 
 use std::sync::Arc;
 
@@ -16,11 +16,19 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// See the module.
+/// Takes the certificate of a server that one of these authorities signed and that is valid now, whatever it names.
 #[derive(Debug)]
-pub(super) struct SignedByAuthority {
-    pub(super) authorities: Arc<RootCertStore>,
-    pub(super) provider: Arc<CryptoProvider>,
+pub struct SignedByAuthority {
+    authorities: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl SignedByAuthority {
+    /// Who uses it must check for what the certificate is, once the handshake is done.
+    #[must_use]
+    pub fn new(authorities: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Self {
+        Self { authorities, provider }
+    }
 }
 
 impl ServerCertVerifier for SignedByAuthority {
