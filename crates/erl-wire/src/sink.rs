@@ -82,6 +82,14 @@ impl Chain {
         self.tail.capacity()
     }
 
+    /// All of it, if nothing was shared with it.
+    ///
+    /// # Errors
+    /// Itself, when it has several pieces.
+    pub fn into_one(self) -> Result<Bytes, Self> {
+        if self.pieces.is_empty() { Ok(self.tail.freeze()) } else { Err(self) }
+    }
+
     /// The pieces, in their order.
     #[must_use]
     pub fn into_pieces(mut self) -> VecDeque<Bytes> {

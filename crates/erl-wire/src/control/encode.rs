@@ -1,7 +1,32 @@
-//! Control messages to terms.
+//! Control messages to terms, and to bytes: the most frequent ones without a term between.
 
 use super::{Control, Destination, Process, SpawnResult, Trace};
-use crate::term::{Atom, Term};
+use crate::{
+    sink::Sink,
+    term::{self, Atom, Term, tag},
+};
+
+impl Control {
+    /// Appends it in the external term format, without version byte.
+    pub(crate) fn encode(self, out: &mut impl Sink) {
+        if let Self::SendSender { from, to, trace: None } = &self {
+            out.put_slice(&[tag::SMALL_TUPLE, 3, tag::SMALL_INTEGER, 22]);
+            term::encode_pid(from, out);
+            term::encode_pid(to, out);
+        } else if let Self::RegSend { from, to, trace: None } = &self {
+            out.put_slice(&[tag::SMALL_TUPLE, 4, tag::SMALL_INTEGER, 6]);
+            term::encode_pid(from, out);
+            term::encode_atom(&Atom::EMPTY, out);
+            term::encode_atom(to, out);
+        } else if let Self::AliasSend { from, to, trace: None } = &self {
+            out.put_slice(&[tag::SMALL_TUPLE, 3, tag::SMALL_INTEGER, 33]);
+            term::encode_pid(from, out);
+            term::encode_reference(to, out);
+        } else {
+            term::encode(&Term::from(self), out);
+        }
+    }
+}
 
 impl From<Process> for Term {
     fn from(process: Process) -> Self {

@@ -8,9 +8,11 @@
 
 mod decode;
 mod encode;
+mod names;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::names::Names;
 use crate::term::{Atom, Pid, Reference, Term};
 
 /// The token of sequential tracing, if there is one. Kept and passed on, never read.

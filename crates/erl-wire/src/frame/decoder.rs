@@ -6,7 +6,7 @@ use super::{
     FIRST_FRAGMENT, Frame, HEADER, Message, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION, assembly::Assembly,
 };
 use crate::{
-    control::{Control, ControlError},
+    control::{Control, ControlError, Names},
     rewrite::Route,
     term::{self, DecodeError, Limits},
 };
@@ -94,6 +94,7 @@ pub struct Decoder {
     buffer: BytesMut,
     assembly: Assembly,
     direct: Option<Direct>,
+    names: Names,
     /// Whether the last frame was read directly.
     large: bool,
 }
@@ -117,7 +118,7 @@ impl Decoder {
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         let assembly = Assembly::new(bounds.sequences_max, bounds.held_bytes_max);
-        Self { assembly, bounds, buffer: BytesMut::new(), direct: None, large: false }
+        Self { assembly, bounds, buffer: BytesMut::new(), direct: None, names: Names::default(), large: false }
     }
 
     /// Takes what has come over the connection, in any pieces. Take the frames out before giving more.
@@ -294,12 +295,17 @@ impl Decoder {
     }
 
     /// Terms that have none.
-    fn whole(&self, bytes: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
+    fn whole(&mut self, bytes: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
         if let Ok(route) = Route::read(&bytes)
             && route.has_payload() != route.payload.is_empty()
-            && taken(&route, &bytes)
         {
-            return Ok(None);
+            if taken(&route, &bytes) {
+                return Ok(None);
+            }
+            if let Some(control) = self.names.control(&route) {
+                let payload = bytes.slice(route.control.len()..);
+                return message(control, payload).map(Some);
+            }
         }
         let (control, length) = term::decode(&bytes, &self.bounds.control)?;
         message(control.try_into()?, bytes.slice(length..)).map(Some)

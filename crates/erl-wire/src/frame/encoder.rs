@@ -3,15 +3,12 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{FIRST_FRAGMENT, FRAGMENT_BYTES, HEADER, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION, payload::Rest};
-use crate::{
-    control::Control,
-    handshake::Flags,
-    sink::Sink,
-    term::{self, Term},
-};
+use crate::{control::Control, handshake::Flags, sink::Sink, term::Term};
 
 /// How long most control messages are.
 const CONTROL_BYTES: usize = 128;
+/// The memory of a longer one is given back once it is written.
+const HEAD_KEPT_BYTES: usize = 4 << 10;
 
 /// How messages are written, by what both sides can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +32,15 @@ impl Mode {
 pub struct Encoder {
     mode: Mode,
     sequence: u64,
+    /// The control message of the message that is started, with what stands around it.
+    head: BytesMut,
 }
 
 impl Encoder {
     /// For one connection.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
-        Self { mode, sequence: 0 }
+        Self { mode, sequence: 0, head: BytesMut::with_capacity(CONTROL_BYTES) }
     }
 
     /// Appends a tick.
@@ -60,38 +59,108 @@ impl Encoder {
     /// A payload that the control message does not have is left out, and one that it misses is `[]`: what would come
     /// out otherwise would end the connection.
     pub fn start(&mut self, control: Control, payload: Option<Payload>) -> Frames {
-        let payload = control.has_payload().then(|| payload.unwrap_or_else(|| Payload::from(&Term::list([]))));
-        self.begin(payload, |head| term::encode(&Term::from(control), head))
+        let payload = payload_of(&control, payload);
+        self.write_head(payload.is_some(), |head| control.encode(head));
+        self.begin(payload)
+    }
+
+    /// As [`Encoder::start`], but writes a message of one frame at once, and gives the frames of others alone.
+    pub fn write_or_start(
+        &mut self,
+        control: Control,
+        payload: Option<Payload>,
+        out: &mut impl Sink,
+    ) -> Option<Frames> {
+        let payload = payload_of(&control, payload);
+        self.write_head(payload.is_some(), |head| control.encode(head));
+        self.write_or_begin(payload, out)
     }
 
     /// As [`Encoder::start`], of a control message that is bytes already, without version byte. It must have a payload exactly
     /// when there is one here.
     pub fn start_encoded(&mut self, control: &[u8], payload: Option<Payload>) -> Frames {
-        self.begin(payload, |head| head.put_slice(control))
+        self.write_head(payload.is_some(), |head| head.put_slice(control));
+        self.begin(payload)
     }
 
-    fn begin(&mut self, payload: Option<Payload>, control: impl FnOnce(&mut BytesMut)) -> Frames {
-        let mut head = BytesMut::with_capacity(CONTROL_BYTES);
+    /// [`Encoder::write_or_start`] of a control message that is bytes already, as [`Encoder::start_encoded`] takes it.
+    pub fn write_or_start_encoded(
+        &mut self,
+        control: &[u8],
+        payload: Option<Payload>,
+        out: &mut impl Sink,
+    ) -> Option<Frames> {
+        self.write_head(payload.is_some(), |head| head.put_slice(control));
+        self.write_or_begin(payload, out)
+    }
+
+    fn write_head(&mut self, has_payload: bool, control: impl FnOnce(&mut BytesMut)) {
+        let head = &mut self.head;
+        head.clear();
         match self.mode {
             Mode::PassThrough => {
                 head.put_slice(&[PASS_THROUGH, VERSION]);
-                control(&mut head);
-                if payload.is_some() {
+                control(head);
+                if has_payload {
                     head.put_u8(VERSION);
                 }
             }
-            Mode::Fragments => control(&mut head),
+            Mode::Fragments => control(head),
         }
+    }
+
+    /// How much of a payload of so many bytes stands in the first frame.
+    fn first_bytes(&self, payload_bytes: usize) -> usize {
+        // The control message must be in the first fragment, however long it is; the payload fills that one up.
+        match self.mode {
+            Mode::PassThrough => payload_bytes,
+            Mode::Fragments => FRAGMENT_BYTES.saturating_sub(self.head.len()).min(payload_bytes),
+        }
+    }
+
+    fn begin(&mut self, payload: Option<Payload>) -> Frames {
         self.sequence = self.sequence.wrapping_add(1);
         let body = Rest::new(payload);
-        // The control message must be in the first fragment, however long it is; the payload fills that one up.
-        let first = match self.mode {
-            Mode::PassThrough => body.len(),
-            Mode::Fragments => FRAGMENT_BYTES.saturating_sub(head.len()).min(body.len()),
-        };
+        let first = self.first_bytes(body.len());
         let left = 1 + (body.len() - first).div_ceil(FRAGMENT_BYTES) as u64;
-        Frames { mode: self.mode, sequence: self.sequence, head: Some((head.freeze(), first)), body, left }
+        let head = Bytes::copy_from_slice(&self.head);
+        if self.head.capacity() > HEAD_KEPT_BYTES {
+            self.head = BytesMut::with_capacity(CONTROL_BYTES);
+        }
+        Frames { mode: self.mode, sequence: self.sequence, head: Some((head, first)), body, left }
     }
+
+    fn write_or_begin(&mut self, payload: Option<Payload>, out: &mut impl Sink) -> Option<Frames> {
+        let payload_bytes = payload.as_ref().map_or(0, Payload::len);
+        // Long reasons are in control messages; what they take is given back.
+        if self.first_bytes(payload_bytes) < payload_bytes || self.head.capacity() > HEAD_KEPT_BYTES {
+            return Some(self.begin(payload));
+        }
+        put_start(whole_start(self.mode), self.head.len() + payload_bytes, out);
+        out.put_slice(&self.head);
+        payload.iter().flat_map(Payload::pieces).for_each(|piece| out.put_shared(piece));
+        None
+    }
+}
+
+/// What is written behind this control message: nothing, or a term.
+fn payload_of(control: &Control, payload: Option<Payload>) -> Option<Payload> {
+    control.has_payload().then(|| payload.unwrap_or_else(|| Payload::from(&Term::list([]))))
+}
+
+/// The start of a message of one frame, behind its length: it is no fragment, and refers to no cache of atoms.
+fn whole_start(mode: Mode) -> &'static [u8] {
+    match mode {
+        // What starts a whole term is its own first byte.
+        Mode::PassThrough => &[],
+        Mode::Fragments => &[VERSION, HEADER, 0],
+    }
+}
+
+/// The length of a frame whose start so many bytes follow, and the start.
+fn put_start(start: &[u8], bytes: usize, out: &mut impl Sink) {
+    out.put_u32(u32::try_from(start.len() + bytes).expect("a message has fewer than 2^32 bytes"));
+    out.put_slice(start);
 }
 
 /// The frames of one message that are still to be written.
@@ -127,9 +196,7 @@ impl Frames {
         };
         let mut start = [0; START_BYTES_MAX];
         let start = self.start_of_frame(head.is_some(), &mut start);
-        let size = start.len() + head.as_ref().map_or(0, Bytes::len) + length;
-        out.put_u32(u32::try_from(size).expect("a message has fewer than 2^32 bytes"));
-        out.put_slice(start);
+        put_start(start, head.as_ref().map_or(0, Bytes::len) + length, out);
         if let Some(head) = &head {
             out.put_slice(head);
         }
@@ -141,10 +208,7 @@ impl Frames {
     /// What stands between the length of a frame and its terms.
     fn start_of_frame<'a>(&self, first: bool, room: &'a mut [u8; START_BYTES_MAX]) -> &'a [u8] {
         match (self.mode, first, self.left) {
-            // What starts a whole term is its own first byte.
-            (Mode::PassThrough, _, _) => &[],
-            // A message of one frame is no fragment, and refers to no cache of atoms.
-            (Mode::Fragments, true, 1) => &[VERSION, HEADER, 0],
+            (Mode::PassThrough, _, _) | (Mode::Fragments, true, 1) => whole_start(self.mode),
             (Mode::Fragments, _, _) => {
                 room[0] = VERSION;
                 room[1] = if first { FIRST_FRAGMENT } else { NEXT_FRAGMENT };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    sink::{Chain, Sink},
+    sink::{Chain, SHARED_BYTES_MIN, Sink},
     term::{self, DecodeError, Limits, Term},
 };
 
@@ -73,15 +73,21 @@ impl Payload {
 
 /// How long most terms are.
 const TERM_BYTES: usize = 128;
+/// The tag and the length of a binary.
+const BINARY_HEAD_BYTES: usize = 5;
 
 impl From<&Term> for Payload {
     fn from(term: &Term) -> Self {
-        let mut chain = Chain::with_capacity(TERM_BYTES);
+        // A binary on its own is copied to where it just fits.
+        let room = match term.as_binary() {
+            Some(bytes) if bytes.len() < SHARED_BYTES_MIN => BINARY_HEAD_BYTES + bytes.len(),
+            Some(_) | None => TERM_BYTES,
+        };
+        let mut chain = Chain::with_capacity(room);
         term::encode(term, &mut chain);
-        let mut pieces = chain.into_pieces();
-        match (pieces.pop_front(), pieces.is_empty()) {
-            (Some(only), true) => Self(Pieces::One(only)),
-            (first, _) => Self(Pieces::Many(first.into_iter().chain(pieces).collect())),
+        match chain.into_one() {
+            Ok(only) => Self(Pieces::One(only)),
+            Err(chain) => Self(Pieces::Many(chain.into_pieces().into_iter().collect())),
         }
     }
 }

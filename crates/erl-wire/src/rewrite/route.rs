@@ -336,6 +336,11 @@ impl<'a> Route<'a> {
         Some(Pieces { head, from: (from, from_bytes), between, to: (to, to_bytes) })
     }
 
+    /// Whether it is one of the most frequent: from a pid to a pid, a name or an alias, without a trace token.
+    pub(crate) fn is_common(&self) -> bool {
+        self.places.is_some()
+    }
+
     /// Whether a payload follows.
     #[must_use]
     pub fn has_payload(&self) -> bool {

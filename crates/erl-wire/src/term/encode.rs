@@ -116,7 +116,7 @@ fn encode_big(value: &BigInteger, out: &mut impl Sink) {
     out.put_slice(magnitude);
 }
 
-fn encode_atom(atom: &Atom, out: &mut impl Sink) {
+pub(crate) fn encode_atom(atom: &Atom, out: &mut impl Sink) {
     let text = atom.as_str().as_bytes();
     if let Ok(length) = u8::try_from(text.len()) {
         out.put_slice(&[tag::SMALL_ATOM_UTF8, length]);
@@ -147,7 +147,7 @@ fn encode_list(items: &[Term], out: &mut impl Sink) {
     out.put_u8(tag::NIL);
 }
 
-fn encode_pid(pid: &Pid, out: &mut impl Sink) {
+pub(crate) fn encode_pid(pid: &Pid, out: &mut impl Sink) {
     out.put_u8(tag::NEW_PID);
     encode_atom(&pid.node, out);
     out.put_u32(pid.id);
@@ -171,7 +171,7 @@ fn encode_port(port: &Port, out: &mut impl Sink) {
     out.put_u32(port.creation);
 }
 
-fn encode_reference(reference: &Reference, out: &mut impl Sink) {
+pub(crate) fn encode_reference(reference: &Reference, out: &mut impl Sink) {
     let ids = &reference.ids[..reference.ids.len().min(Reference::IDS_MAX)];
     out.put_u8(tag::NEWER_REFERENCE);
     // At most five.

@@ -23,7 +23,7 @@ pub(crate) mod tests;
 
 use bytes::Bytes;
 
-pub(crate) use self::encode::NEW_PORT_ID_MAX;
+pub(crate) use self::encode::{NEW_PORT_ID_MAX, encode_atom, encode_pid, encode_reference};
 pub use self::{
     atom::{Atom, AtomTooLong},
     decode::{DecodeError, SHARED_BINARY_BYTES_MIN, decode, decode_external, decode_shared},

@@ -93,11 +93,11 @@ impl Mailbox {
     /// Waits for the next entry. Safe to cancel: nothing is taken before it is returned.
     pub(crate) async fn recv(&self) -> Received {
         loop {
-            let filled = self.filled.notified();
             if let Some(received) = self.pop() {
                 return received;
             }
-            filled.await;
+            // Of what is put in between the two, a permit is left.
+            self.filled.notified().await;
         }
     }
 }

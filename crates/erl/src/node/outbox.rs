@@ -163,12 +163,16 @@ impl Outbox {
         }
     }
 
-    /// Messages of this cost are written, and make room.
+    /// Messages of this cost are written, and make room. Who waits for it is woken when half of the bound is free: to be
+    /// woken for each piece, and mostly in vain, would cost more than the piece.
     pub(crate) fn written(&self, cost: usize) {
         let mut inner = self.lock();
         inner.bytes = inner.bytes.saturating_sub(cost);
+        let half_free = inner.bytes <= self.bytes_max / 2;
         drop(inner);
-        self.room.notify_waiters();
+        if half_free {
+            self.room.notify_waiters();
+        }
     }
 }
 

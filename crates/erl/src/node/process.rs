@@ -112,6 +112,9 @@ impl Process {
     /// # Errors
     /// When there is no connection, or it ended meanwhile.
     pub async fn send_when_room(&self, to: &Pid, message: Term) -> Result<(), SendError> {
+        // Who sends without end lets the connection write now and then, before its queue is larger than the processor's
+        // caches.
+        tokio::task::coop::consume_budget().await;
         loop {
             match self.send(to, message.clone()) {
                 Err(SendError::Busy) => self.node.room(to).await,

@@ -111,18 +111,19 @@ impl Schedule {
     pub(crate) fn insert(&mut self, entry: Entry, out: &mut Chain) -> usize {
         let Entry { lane, message } = entry;
         let cost = cost(&message);
-        let mut frames = match message {
-            Outgoing::Message(message) => self.encoder.start(message.control, message.payload),
-            Outgoing::Encoded(control, payload) => self.encoder.start_encoded(&control, payload),
-        };
         if let Some(waiting) = self.lanes.get_mut(&lane) {
+            let frames = match message {
+                Outgoing::Message(message) => self.encoder.start(message.control, message.payload),
+                Outgoing::Encoded(control, payload) => self.encoder.start_encoded(&control, payload),
+            };
             waiting.held.push_back(Started { frames, cost });
             return 0;
         }
-        if frames.left() == 1 {
-            frames.write_next(out);
-            return cost;
-        }
+        let frames = match message {
+            Outgoing::Message(message) => self.encoder.write_or_start(message.control, message.payload, out),
+            Outgoing::Encoded(control, payload) => self.encoder.write_or_start_encoded(&control, payload, out),
+        };
+        let Some(frames) = frames else { return cost };
         self.lanes.insert(lane, Waiting { open: None, held: VecDeque::from([Started { frames, cost }]) });
         self.turns.push_back(lane);
         0
