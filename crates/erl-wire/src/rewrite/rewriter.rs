@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use super::{
     Endpoint, RewriteError, RewriteFault, Route, Translate,
+    identifier::put_short,
     route::Pieces,
     scan::{Cursor, Stop, scan},
     token::{self, FunHead, NoToken, Token},
@@ -409,7 +410,7 @@ fn write_end((end, bytes): (Endpoint<'_>, &[u8]), translate: &mut impl Translate
         }
         Endpoint::Name(_) => {}
     }
-    out.extend_from_slice(bytes);
+    put_short(bytes, out);
 }
 
 /// What of a piece is written.
@@ -449,7 +450,7 @@ impl<'a> Copy<'a> {
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<(), RewriteError> {
         if self.copied < at {
-            out.extend_from_slice(&self.input[self.copied..at]);
+            put_short(&self.input[self.copied..at], out);
         }
         write(out);
         self.copied = at + size;
