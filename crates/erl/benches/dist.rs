@@ -1,13 +1,19 @@
 //! How fast messages cross a connection: BEAM to BEAM, BEAM to Rust and Rust to BEAM, in turns, in one run.
 //!
-//! `cargo bench -p metacluster-erl --bench dist` prints a table; `-- --raw` prints a line for each figure, for programs.
-//! A figure is the median of the rounds: messages a second, or microseconds a round trip.
+//! `cargo bench -p metacluster-erl --bench dist` prints a table; `-- --raw` prints a line for each series, for programs, and
+//! `-- --only BYTES` measures that size alone.
+//!
+//! A figure is the median of the rounds: messages a second, or microseconds a round trip. In each round the three
+//! directions follow one another, each time in another order, and what ours is beside BEAM to BEAM is the median of the
+//! rounds' ratios: what else the machine does meets all three. The processor time of both ends is counted, too: it
+//! depends little on who else has the processor.
 #![allow(clippy::print_stdout, reason = "this is what a bench is for")]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 
 use std::{
+    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -22,10 +28,10 @@ use metacluster_types::NodeName;
 
 /// Bytes of a message, and how many of them are sent in a round.
 const SIZES: [(usize, usize); 5] =
-    [(16, 200_000), (100, 200_000), (1 << 10, 100_000), (64 << 10, 3_000), (1 << 20, 200)];
+    [(16, 100_000), (100, 100_000), (1 << 10, 50_000), (64 << 10, 3_000), (1 << 20, 200)];
 const SENDERS: [usize; 2] = [1, 4];
-const ROUNDS: usize = 5;
-const PINGS: usize = 5_000;
+const ROUNDS: usize = 12;
+const PINGS: usize = 3_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const DIRECTIONS: [&str; 3] = ["BEAM to BEAM", "BEAM to Rust", "Rust to BEAM"];
@@ -70,7 +76,7 @@ async fn run(raw: bool, only: Option<&str>) {
     let bench = Bench { one, other, control, rust };
     if !raw {
         println!(
-            "{:>9} {:>7} {:>14} {:>14} {:>14} {:>7} {:>7}",
+            "{:>9} {:>7} {:>14} {:>14} {:>14} {:>7} {:>7}   processor of both ends, us",
             "bytes", "senders", DIRECTIONS[0], DIRECTIONS[1], DIRECTIONS[2], "in", "out"
         );
     }
@@ -79,41 +85,71 @@ async fn run(raw: bool, only: Option<&str>) {
             if only.is_some_and(|only| only != size.to_string()) {
                 continue;
             }
-            let mut rates = [const { Vec::new() }; 3];
-            for _ in 0..ROUNDS {
-                for (direction, rates) in rates.iter_mut().enumerate() {
-                    let taken = bench.stream(direction, size, count / senders, senders).await;
-                    rates.push((count / senders * senders) as f64 / taken.as_secs_f64());
-                }
+            let mut series = Series::default();
+            for direction in turns() {
+                let before = bench.processor(direction);
+                let taken = bench.stream(direction, size, count / senders, senders).await;
+                let sent = (count / senders * senders) as f64;
+                series.figures[direction].push(sent / taken.as_secs_f64());
+                series.costs[direction].push((bench.processor(direction) - before).as_secs_f64() * 1e6 / sent);
             }
-            show(raw, &format!("{size}"), senders, rates, "messages/s");
+            series.show(raw, &size.to_string(), senders, "messages/s");
         }
     }
-    if only.is_none() {
-        let mut times = [const { Vec::new() }; 3];
-        for _ in 0..ROUNDS {
-            for (direction, times) in times.iter_mut().enumerate() {
-                times.push(bench.ping(direction).await.as_secs_f64() * 1e6 / PINGS as f64);
-            }
+    if only.is_none_or(|only| only == "ping") {
+        let mut series = Series::default();
+        for direction in turns() {
+            let before = bench.processor(direction);
+            let taken = bench.ping(direction).await;
+            series.figures[direction].push(taken.as_secs_f64() * 1e6 / PINGS as f64);
+            series.costs[direction].push((bench.processor(direction) - before).as_secs_f64() * 1e6 / PINGS as f64);
         }
-        show(raw, "ping", 1, times, "us");
+        series.show(raw, "ping", 1, "us");
     }
 }
 
-fn show(raw: bool, what: &str, senders: usize, figures: [Vec<f64>; 3], unit: &str) {
-    if raw {
-        for (direction, figures) in DIRECTIONS.iter().zip(&figures) {
-            let figures: Vec<String> = figures.iter().map(|figure| format!("{figure:.2}")).collect();
-            println!("{what};{senders};{direction};{unit};{}", figures.join(" "));
+/// The directions of all rounds.
+fn turns() -> impl Iterator<Item = usize> {
+    (0..ROUNDS).flat_map(|round| (0..3).map(move |turn| (round + turn) % 3))
+}
+
+/// What the rounds gave, by direction.
+#[derive(Default)]
+struct Series {
+    figures: [Vec<f64>; 3],
+    /// Microseconds of processor time at both ends, a message.
+    costs: [Vec<f64>; 3],
+}
+
+impl Series {
+    fn show(self, raw: bool, what: &str, senders: usize, unit: &str) {
+        let [beam, receives, sends] = &self.figures;
+        let beside = |ours: &[f64]| ours.iter().zip(beam).map(|(ours, beam)| ours / beam).collect::<Vec<_>>();
+        let beside = [beside(receives), beside(sends)];
+        if raw {
+            let print = |direction: usize, unit: &str, figures: &[f64]| {
+                let figures: Vec<String> = figures.iter().map(|figure| format!("{figure:.2}")).collect();
+                println!("{what};{senders};{};{unit};{}", DIRECTIONS[direction], figures.join(" "));
+            };
+            for (direction, figures) in self.figures.iter().enumerate() {
+                print(direction, unit, figures);
+            }
+            for (direction, ratios) in beside.iter().enumerate() {
+                print(1 + direction, "x BEAM to BEAM", ratios);
+            }
+            for (direction, costs) in self.costs.iter().enumerate() {
+                print(direction, "us of processor", costs);
+            }
+            return;
         }
-        return;
+        let [beam, receives, sends] = self.figures.map(median);
+        let [inward, outward] = beside.map(median);
+        let [cost, cost_in, cost_out] = self.costs.map(median);
+        println!(
+            "{what:>9} {senders:>7} {beam:>14.1} {receives:>14.1} {sends:>14.1} {inward:>7.2} {outward:>7.2}   \
+             {cost:.2} {cost_in:.2} {cost_out:.2}  {unit}"
+        );
     }
-    let [beam, receives, sends] = figures.map(median);
-    println!(
-        "{what:>9} {senders:>7} {beam:>14.1} {receives:>14.1} {sends:>14.1} {:>7.2} {:>7.2}  {unit}",
-        receives / beam,
-        sends / beam
-    );
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -128,6 +164,12 @@ fn named(node: &Node, name: &str) -> Process {
 }
 
 impl Bench {
+    /// The processor time that both ends of a direction have had.
+    fn processor(&self, direction: usize) -> Duration {
+        let other = if direction == 0 { self.other.pid() } else { std::process::id() };
+        processor(self.one.pid()) + processor(other)
+    }
+
     /// How long so many messages take, to the last one's arrival.
     async fn stream(&self, direction: usize, size: usize, each: usize, senders: usize) -> Duration {
         let number = |number: usize| Term::Integer(number as i64);
@@ -154,6 +196,16 @@ impl Bench {
         let taken = self.control.rpc(&self.one.name, "dist", function, arguments, PATIENCE).await.expect("a time");
         Duration::from_micros(taken.as_i64().and_then(|taken| taken.try_into().ok()).expect("microseconds"))
     }
+}
+
+/// The processor time of all threads of a process; none where the system does not tell.
+fn processor(process: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return Duration::ZERO };
+    let of_thread = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.flatten().filter_map(of_thread).sum())
 }
 
 /// Counts what comes, as `sink` of the BEAM's half.

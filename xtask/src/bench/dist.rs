@@ -29,9 +29,9 @@ pub(super) fn run(options: &Options) -> Result<Option<Report>> {
 /// `64;4;BEAM to Rust;messages/s;12.5 13.0`
 fn read(line: &str) -> Option<(String, &'static str, Vec<f64>)> {
     let [size, senders, direction, unit, figures] = line.split(';').collect::<Vec<_>>().try_into().ok()?;
-    let unit = ["messages/s", "us"].into_iter().find(|known| *known == unit)?;
+    let unit = ["messages/s", "us", "x BEAM to BEAM", "us of processor"].into_iter().find(|known| *known == unit)?;
     let figures = figures.split_whitespace().map(|figure| figure.parse().ok()).collect::<Option<Vec<_>>>()?;
     let what =
-        if unit == "us" { format!("round trip, {direction}") } else { format!("{size} B, {senders}, {direction}") };
+        if size == "ping" { format!("round trip, {direction}") } else { format!("{size} B, {senders}, {direction}") };
     Some((what, unit, figures))
 }

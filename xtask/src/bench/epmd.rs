@@ -1,8 +1,9 @@
 //! Our epmd beside the stock one, in the same run: look-ups one after another and from many clients at once, how many
 //! nodes it holds, and what one of them costs in memory.
 //!
-//! Both run on free ports of the loopback and take turns, so that what else the machine does meets both. The processor
-//! time of the server is counted too: it does not depend on who else has the processor.
+//! Both run on free ports of the loopback and take many short turns, now one first and now the other, so that what else the
+//! machine does meets both; how they compare is the median of what each pair of turns gives. The processor time of the
+//! server is counted too: it does not depend on who else has the processor.
 
 use std::{
     fs,
@@ -42,8 +43,8 @@ struct Epmd {
 
 /// Looks up `--lookups` times a round, for `--rounds`.
 pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
-    let lookups = options.number("lookups", 5_000)?.max(CLIENTS);
-    let rounds = options.number("rounds", 7)?.max(1);
+    let lookups = options.number("lookups", 2_000)?.max(CLIENTS);
+    let rounds = options.number("rounds", 25)?.max(1);
     // Each node is a connection at this end too.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -62,9 +63,9 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let held = [register(&both[0], 0)?, register(&both[1], 0)?];
     for (what, clients) in [("one after another", 1), ("64 at once", CLIENTS)] {
         let (mut rates, mut costs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-        for _ in 0..rounds {
-            for (index, epmd) in both.iter().enumerate() {
-                let (rate, cost) = look_up(epmd, clients, lookups)?;
+        for round in 0..rounds {
+            for index in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let (rate, cost) = look_up(&both[index], clients, lookups)?;
                 rates[index].push(rate);
                 costs[index].push(cost);
             }
@@ -165,11 +166,14 @@ fn count(number: u64) -> Result<f64> {
     Ok(f64::from(u32::try_from(number)?))
 }
 
-/// The processor time that the process has had, in seconds; the kernel knows it to the nanosecond.
+/// The processor time that the threads of the process have had, in seconds; the kernel knows it to the nanosecond.
 fn processor(epmd: &Epmd) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{}/schedstat", epmd.child.pid())).context("no figures of epmd")?;
-    let nanoseconds = text.split_whitespace().next().context("no time")?;
-    Ok(nanoseconds.parse::<f64>()? / 1e9)
+    let mut nanoseconds = 0.0;
+    for thread in fs::read_dir(format!("/proc/{}/task", epmd.child.pid())).context("no figures of epmd")? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanoseconds += text.split_whitespace().next().context("no time")?.parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e9)
 }
 
 /// The memory that is the process's own, in bytes.

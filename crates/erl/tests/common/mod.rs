@@ -123,6 +123,11 @@ impl Beam {
         eval(node, &self.name, text).await
     }
 
+    /// The system's number for it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
