@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metacluster_types::{AgentId, Instant};
+use rand::RngExt;
 
 use crate::{
     Membership, Notice, Output,
@@ -16,6 +17,8 @@ use crate::{
 const LEAVE_DIRECT_MAX: usize = 64;
 /// A boot that has to be raised so often within [`RAISES_WITHIN`] is not ours alone.
 const RAISES_MAX: usize = 4;
+/// A boot is raised by a drawn number, so much at most.
+const RAISE_STEP_MAX: u64 = 1 << 10;
 const RAISES_WITHIN: Duration = Duration::from_secs(600);
 
 /// What this member awaits for itself.
@@ -107,7 +110,9 @@ impl Membership {
             self.push(Output::Notice(Notice::IdentityTaken));
             return;
         }
-        let epoch = Epoch(beyond.0.max(self.stamp.epoch.0) + 1);
+        // Two processes of one boot that both go beyond it must not meet again in the next one.
+        let further = self.rng.random_range(1..=RAISE_STEP_MAX);
+        let epoch = Epoch(beyond.0.max(self.stamp.epoch.0) + further);
         (self.stamp, self.version) = (Stamp { epoch, incarnation: Incarnation(0) }, Version(0));
         self.push(Output::Notice(Notice::EpochRaised(epoch)));
         self.announce(now, true);

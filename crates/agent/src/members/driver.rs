@@ -259,6 +259,7 @@ impl Driver {
                 Some(wish) = self.talking.wishes.recv() => self.on_wish(wish),
                 Some(answer) = self.talking.answers.recv() => self.on_local_answer(answer),
                 () = self.keeper.written() => {}
+                Some(written) = self.talking.keeping.join_next() => self.on_kept(written),
                 Some(asked) = self.asking.join_next() => match asked {
                     Ok(asked) => self.on_asked(asked),
                     // The machine gives the exchange up by itself.
@@ -468,7 +469,7 @@ fn machine(
 ) -> Result<Membership, MembersError> {
     let identity = Identity {
         id,
-        epoch: next_epoch(SystemTime::now(), id, kept),
+        epoch: next_epoch(SystemTime::now(), id, kept, rand::random()),
         cluster: agent.cluster.clone(),
         proof: LeaveProof(rand::random()),
     };

@@ -155,13 +155,22 @@ fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
     written
 }
 
-/// The boot to begin: the greater of the seconds of the wall clock and the boot after the one that was kept. A clock
+/// So many low bits of a boot's number are drawn.
+const EPOCH_BITS: u32 = 14;
+
+/// The boot to begin: the greater of the wall clock and the boot that was kept, and beyond it by a drawn number. A clock
 /// that went back brings no boot back; without a snapshot it may, and then the others tell this member so, and it goes
 /// beyond what they know.
-pub(super) fn next_epoch(wall: SystemTime, id: AgentId, kept: Option<&Snapshot>) -> Epoch {
+///
+/// The number is drawn because each boot seals under a key of its own, with a counter for a nonce: two copies of one disk that
+/// boot in the same second must not be the same boot, or they would use nonces twice and each be taken for a replay of
+/// the other.
+pub(super) fn next_epoch(wall: SystemTime, id: AgentId, kept: Option<&Snapshot>, drawn: u64) -> Epoch {
     let seconds = wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let at_least = Epoch(seconds.max(1));
-    kept.filter(|kept| kept.id == id).map_or(at_least, |kept| kept.next_epoch(at_least))
+    let drawn = drawn % (1 << EPOCH_BITS);
+    let at_least = Epoch((seconds.max(1) << EPOCH_BITS) + drawn);
+    let kept = kept.filter(|kept| kept.id == id && kept.epoch >= at_least);
+    kept.map_or(at_least, |kept| Epoch(kept.next_epoch(at_least).0 + drawn))
 }
 
 #[cfg(test)]
@@ -186,17 +195,27 @@ mod tests {
 
     #[test]
     fn a_boot_is_later_than_every_boot_before_whatever_the_clock_says() {
-        let hour = 3_600;
-        let kept = snapshot(1_000_000);
-        let next = |seconds, kept: Option<&Snapshot>| next_epoch(wall(seconds), AgentId(1), kept).0;
-        assert_eq!(next(1_000_060, Some(&kept)), 1_000_060, "a minute later");
-        assert_eq!(next(1_000_000, Some(&kept)), 1_000_001, "in the same second");
-        assert_eq!(next(1_000_060 - hour, Some(&kept)), 1_000_001, "the clock went back an hour");
-        assert_eq!(next(1_000_060 + hour, Some(&kept)), 1_000_060 + hour, "or ahead");
-        assert_eq!(next(1_000_060, None), 1_000_060);
-        assert_eq!(next_epoch(wall(5), AgentId(9), Some(&kept)), Epoch(5), "of another id");
+        let (hour, second) = (3_600, 1 << EPOCH_BITS);
+        let kept = snapshot(1_000_000 * second);
+        let next = |seconds, kept: Option<&Snapshot>| next_epoch(wall(seconds), AgentId(1), kept, 0).0;
+        assert_eq!(next(1_000_060, Some(&kept)), 1_000_060 * second, "a minute later");
+        assert_eq!(next(1_000_000, Some(&kept)), 1_000_000 * second + 1, "in the same second");
+        assert_eq!(next(1_000_060 - hour, Some(&kept)), 1_000_000 * second + 1, "the clock went back an hour");
+        assert_eq!(next(1_000_060 + hour, Some(&kept)), (1_000_060 + hour) * second, "or ahead");
+        assert_eq!(next(1_000_060, None), 1_000_060 * second);
+        assert_eq!(next_epoch(wall(5), AgentId(9), Some(&kept), 0), Epoch(5 * second), "of another id");
         let before_time = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(next_epoch(before_time, AgentId(1), None), Epoch(1));
+        assert_eq!(next_epoch(before_time, AgentId(1), None, 0), Epoch(second));
+    }
+
+    #[test]
+    fn two_copies_of_one_disk_begin_two_boots() {
+        let kept = snapshot(1_000_000 << EPOCH_BITS);
+        for (seconds, kept) in [(1_000_060, None), (1_000_060, Some(&kept)), (900_000, Some(&kept))] {
+            let next = |drawn| next_epoch(wall(seconds), AgentId(1), kept, drawn);
+            assert_ne!(next(7), next(8));
+            assert!(next(u64::MAX) < next_epoch(wall(1_000_061), AgentId(1), None, 0), "a second is longer");
+        }
     }
 
     #[tokio::test]

@@ -5,22 +5,29 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use metacluster_membership::{Ask, DescriptionError, Filter, Query, QueryId, QueryToken, Reply, UserError, UserEvent};
+use metacluster_membership::{
+    Ask, DescriptionError, Filter, Keyring, Policy, Query, QueryId, QueryToken, Reply, UserError, UserEvent,
+};
 use metacluster_types::{AgentId, EventKind, Said, Subject, Tags, Zone};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
 use tracing::{debug, info, warn};
 
 use super::driver::Driver;
 use crate::{
     events::EventLog,
     talk::{
-        INTERNAL, KEYS_QUERY, KeyFile, KeyState, LocalAnswer, ORDER_TIMEOUT, Order, Outcome, Panel, Told, Who, Wish,
-        policy_name,
+        INTERNAL, KEYS_QUERY, KeyFile, KeyFileError, KeyState, LocalAnswer, ORDER_TIMEOUT, Order, Outcome, Panel, Told,
+        Who, Wish, policy_name,
     },
 };
 
 /// So many orders are remembered, so that none counts twice.
 const ORDERS_MAX: usize = 1_024;
+/// So many orders wait while one is written; one more is refused.
+const WAITING_MAX: usize = 16;
 
 /// What the task itself keeps of talk.
 pub(super) struct Talking {
@@ -32,6 +39,20 @@ pub(super) struct Talking {
     asked: BTreeMap<QueryId, Asking>,
     /// Who gave an order, and its nonce.
     orders: VecDeque<(AgentId, u64)>,
+    /// The keyring on its way to the disk, and what is done once it is there.
+    pub(super) keeping: JoinSet<Result<(), KeyFileError>>,
+    kept: Option<Kept>,
+    /// Orders that wait for the one before them.
+    waiting: VecDeque<(QueryToken, AgentId, Order)>,
+}
+
+/// An order that is carried out once the disk has it.
+struct Kept {
+    token: QueryToken,
+    asker: AgentId,
+    order: Order,
+    ring: Keyring,
+    policy: Policy,
 }
 
 /// What talk hands to the task: the wishes of others, and where what is told goes.
@@ -51,7 +72,18 @@ struct Asking {
 impl Talking {
     pub(super) fn new(ends: TalkEnds, file: KeyFile) -> Self {
         let TalkEnds { wishes, answers, panel, log } = ends;
-        Self { wishes, answers, panel, log, file, asked: BTreeMap::new(), orders: VecDeque::new() }
+        Self {
+            wishes,
+            answers,
+            panel,
+            log,
+            file,
+            asked: BTreeMap::new(),
+            orders: VecDeque::new(),
+            keeping: JoinSet::new(),
+            kept: None,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// The machine is another one: nothing comes of what the one before was asked.
@@ -141,9 +173,14 @@ impl Driver {
     pub(super) fn on_query(&mut self, query: Query) {
         let Query { token, asker, .. } = query;
         if query.name == KEYS_QUERY {
-            let outcome = self.obey(&query);
-            let answer = serde_json::to_vec(&outcome).unwrap_or_default();
-            return self.say(token, Some(&answer));
+            return match self.take_order(&query) {
+                Ok(Order::List) => self.say_keys(token, None),
+                Ok(order) => {
+                    self.talking.waiting.push_back((token, asker, order));
+                    self.obey_next();
+                }
+                Err(error) => self.say_keys(token, Some(error)),
+            };
         }
         if query.name.starts_with(INTERNAL) {
             return self.say(token, None);
@@ -204,46 +241,81 @@ impl Driver {
         }
     }
 
-    /// Does what a member orders about keys, and says what there is now.
-    fn obey(&mut self, query: &Query) -> Outcome {
-        let error = self.try_obey(query).err();
+    /// What was done about keys, and what keys there are now.
+    fn say_keys(&mut self, token: QueryToken, error: Option<String>) {
         let state = Some(KeyState::of(&self.sealer.ring().clone(), self.sealer.policy()));
-        Outcome { error, state }
+        let answer = serde_json::to_vec(&Outcome { error, state }).unwrap_or_default();
+        self.say(token, Some(&answer));
     }
 
-    fn try_obey(&mut self, query: &Query) -> Result<(), String> {
+    /// Reads an order, and sees to it that it counts once.
+    fn take_order(&mut self, query: &Query) -> Result<Order, String> {
         let (nonce, bytes) = self
             .sealer
             .open_order((query.asker, query.epoch), &query.payload)
             .map_err(|error| format!("it cannot read the order: {error}"))?;
         let order = Order::decode(&bytes).ok_or("it does not know this order: is it of another version?")?;
         if order == Order::List {
-            return Ok(());
+            return Ok(order);
         }
         if self.talking.orders.contains(&(query.asker, nonce)) {
             return Err("the order came before".to_owned());
+        }
+        if self.talking.waiting.len() >= WAITING_MAX {
+            return Err("too many orders at once".to_owned());
         }
         self.talking.orders.push_back((query.asker, nonce));
         if self.talking.orders.len() > ORDERS_MAX {
             self.talking.orders.pop_front();
         }
-        let (mut ring, mut policy) = (self.sealer.ring().clone(), self.sealer.policy());
-        order.apply(&mut ring, &mut policy).map_err(|error| error.to_string())?;
-        // A rare few hundred bytes: it waits for the disk, so that nothing is confirmed that a restart would forget.
-        self.talking.file.write(&ring, policy).map_err(|error| error.to_string())?;
-        *self.sealer.ring() = ring;
-        self.sealer.set_policy(policy);
-        if let Err(error) = self.describe() {
-            warn!("others are not told of the key in use: {error}");
+        Ok(order)
+    }
+
+    /// Begins with the next order, if none is on its way to the disk: what a restart would forget is not done, nor
+    /// confirmed, and no packet waits for the disk.
+    fn obey_next(&mut self) {
+        while self.talking.kept.is_none() {
+            let Some((token, asker, order)) = self.talking.waiting.pop_front() else { return };
+            let (mut ring, mut policy) = (self.sealer.ring().clone(), self.sealer.policy());
+            if let Err(error) = order.apply(&mut ring, &mut policy) {
+                self.say_keys(token, Some(error.to_string()));
+                continue;
+            }
+            let (file, written) = (self.talking.file.clone(), ring.clone());
+            self.talking.keeping.spawn_blocking(move || file.write(&written, policy));
+            self.talking.kept = Some(Kept { token, asker, order, ring, policy });
         }
-        let who = self.who(query.asker).0.name;
+    }
+
+    /// The keyring is on the disk, or cannot be: then nothing is done.
+    pub(super) fn on_kept(&mut self, written: Result<Result<(), KeyFileError>, JoinError>) {
+        let error = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(Kept { token, asker, order, ring, policy }) = self.talking.kept.take() {
+            if error.is_none() {
+                *self.sealer.ring() = ring;
+                self.sealer.set_policy(policy);
+                if let Err(error) = self.describe() {
+                    warn!("others are not told of the key in use: {error}");
+                }
+                self.say_obeyed(asker, &order);
+            }
+            self.say_keys(token, error);
+        }
+        self.obey_next();
+    }
+
+    fn say_obeyed(&self, asker: AgentId, order: &Order) {
+        let who = self.who(asker).0.name;
         match order {
             Order::List => {}
             Order::Install(key) => info!("key {} is installed, as {who} asks", key.id()),
             Order::Use(id) => info!("key {id} seals from now on, as {who} asks"),
             Order::Remove(id) => info!("key {id} is removed, as {who} asks"),
-            Order::Policy(policy) => info!("encryption is \"{}\" from now on, as {who} asks", policy_name(policy)),
+            Order::Policy(policy) => info!("encryption is \"{}\" from now on, as {who} asks", policy_name(*policy)),
         }
-        Ok(())
     }
 }

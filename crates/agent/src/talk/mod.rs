@@ -15,7 +15,9 @@ use metacluster_membership::{Ask, DescriptionError, UserError};
 use metacluster_types::{AgentId, Tags};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use order::{KeyFile, KeyState, Order, Outcome, key, key_id, policy, policy_name, read_outcome};
+pub(crate) use order::{
+    KeyFile, KeyFileError, KeyState, Order, Outcome, key, key_id, policy, policy_name, read_outcome,
+};
 pub use panel::{LocalAnswer, Panel};
 
 /// Names that begin so are this program's own.

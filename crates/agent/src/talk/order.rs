@@ -136,7 +136,7 @@ pub(crate) fn read_outcome(payload: &[u8]) -> Outcome {
 }
 
 /// The keyring on disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeyFile {
     path: PathBuf,
 }
