@@ -1,8 +1,13 @@
 //! Real commands through `sh`: what they get, how many run, and that none outlives its time.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    time::Duration,
+};
 
-use metacluster_types::{ClusterName, Event, EventKind, NodeName, Subject, Zone};
+use metacluster_types::{AgentId, ClusterName, Event, EventKind, NodeName, Pattern, Said, Subject, Zone};
 use nix::{sys::signal::killpg, unistd::Pid};
 use tokio::time::{Instant, timeout};
 
@@ -247,4 +252,42 @@ fn a_success_is_not_worth_a_line() {
         failure_line(&["x".to_owned()], 9, &Outcome::Stopped).as_deref(),
         Some("the handler x was killed, since the agent stops (event 9)")
     );
+}
+
+#[tokio::test]
+async fn what_a_program_writes_is_its_answer_to_a_query_and_failure_is_none() {
+    let bench = Bench::new();
+    let asks = |script: &str, name: &str| HandlerConfig {
+        on: BTreeSet::new(),
+        named: vec![(EventKind::Query, Pattern::new(name))],
+        ..bench.handler(script)
+    };
+    let handlers = [
+        asks("echo \"load $METACLUSTER_NAME of $METACLUSTER_MEMBER: $(cat)\"", "load"),
+        asks("echo never; exit 1", "fails"),
+        asks("head -c 20000 /dev/zero", "long"),
+        asks("true", "empty"),
+        // An event of another kind with that name asks for no answer.
+        HandlerConfig { named: vec![(EventKind::User, Pattern::new("load"))], ..asks("echo told >> \"$0/told\"", "") },
+    ];
+    let (panel, mut said) = Panel::new(&handlers);
+    let mut running = Handlers::start(&handlers, &bench.log, &bench.path("agent.sock"), &panel);
+    for (query, name) in [(1, "load"), (2, "fails"), (3, "long"), (4, "empty")] {
+        assert!(panel.open(query, name), "{name}");
+        let of = Said { name: name.to_owned(), payload: b"now".to_vec(), from: AgentId(1), query: Some(query) };
+        bench.log.publish(EventKind::Query, Subject::said("h1".to_owned(), of), None, None).expect("published");
+    }
+    let of = Said { name: "load".to_owned(), payload: Vec::new(), from: AgentId(1), query: None };
+    bench.log.publish(EventKind::User, Subject::said("h1".to_owned(), of), None, None).expect("published");
+    bench.log.close();
+    timeout(LONG, running.finish()).await.expect("handled in time");
+    let mut answers = BTreeMap::new();
+    while let Ok(answer) = said.try_recv() {
+        assert!(answers.insert(answer.query, answer.payload).is_none(), "one answer a query");
+    }
+    let load = b"load load of h1: now\n".to_vec();
+    assert_eq!(answers.remove(&1), Some(Some(load)));
+    assert_eq!((answers.remove(&2), answers.remove(&3)), (Some(None), Some(None)), "no answer, and said so at once");
+    assert_eq!(answers.remove(&4), Some(Some(Vec::new())), "an empty answer is one");
+    assert_eq!(bench.read("told"), "told\n");
 }

@@ -40,7 +40,22 @@ impl BootClock {
 
 /// A clock that cannot be read stands still, which the machine takes for a spurious wake-up.
 fn reading() -> Duration {
-    clock_gettime(CLOCK).map(Duration::from).unwrap_or_default()
+    let reading = clock_gettime(CLOCK).map(Duration::from).unwrap_or_default();
+    #[cfg(test)]
+    let reading = reading + AHEAD.get();
+    reading
+}
+
+#[cfg(test)]
+thread_local! {
+    /// By how much the clocks of this thread are ahead of the host's.
+    static AHEAD: std::cell::Cell<Duration> = const { std::cell::Cell::new(Duration::ZERO) };
+}
+
+/// Every clock of this thread jumps ahead.
+#[cfg(test)]
+pub(super) fn jump(by: Duration) {
+    AHEAD.set(AHEAD.get() + by);
 }
 
 #[cfg(test)]

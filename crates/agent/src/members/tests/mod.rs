@@ -1,5 +1,7 @@
 //! The driver on loopback sockets.
 
+mod hostile;
+
 use std::{net::Ipv4Addr, time::Duration};
 
 use metacluster_types::{Host, HostState, SourceUpdate, TopologyName};
@@ -45,6 +47,11 @@ impl Plan {
     }
 
     fn start(self) -> Site {
+        self.start_with_log().0
+    }
+
+    /// As [`Plan::start`], with what it tells people.
+    fn start_with_log(self) -> (Site, EventLog) {
         let agent = Agent {
             id: self.id,
             cluster: ClusterName::new(self.cluster).expect("valid"),
@@ -69,8 +76,10 @@ impl Plan {
             candidates: true,
             instance: self.instance.map(str::to_owned),
         };
-        let members = Members::start(agent, config, ends()).expect("it starts");
-        Site { members, id: self.id, folder: Some(self.folder) }
+        let ends = ends();
+        let log = ends.log.clone();
+        let members = Members::start(agent, config, ends).expect("it starts");
+        (Site { members, id: self.id, folder: Some(self.folder) }, log)
     }
 }
 
@@ -102,9 +111,14 @@ impl Site {
     }
 
     /// What the view says, once it says so.
-    async fn shows(&mut self, what: &str, mut holds: impl FnMut(&MembersView) -> bool) {
+    async fn shows(&mut self, what: &str, holds: impl FnMut(&MembersView) -> bool) {
+        self.shows_within(SOON, what, holds).await;
+    }
+
+    async fn shows_within(&mut self, within: Duration, what: &str, mut holds: impl FnMut(&MembersView) -> bool) {
         let wait = self.members.view.wait_for(|view| holds(view));
-        assert!(matches!(timeout(SOON, wait).await, Ok(Ok(_))), "{what}");
+        let shown = matches!(timeout(within, wait).await, Ok(Ok(_)));
+        assert!(shown, "{what}: {:?}", self.members.view.borrow());
     }
 
     fn state(view: &MembersView, of: AgentId) -> Option<MemberState> {
