@@ -3,12 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use metacluster_testbed::{Agent, Host, Network, eventually, eventually_value, require};
+use metacluster_testbed::{Agent, Child, Host, Lines, Network, eventually, eventually_value, require};
 use serde_json::Value;
 
 use crate::support::{NEEDED, SOON, agent_node, binary, full_mesh, sites};
@@ -114,6 +114,56 @@ fn a_killed_agent_is_failed_soon_and_its_nodes_stay() -> Result<()> {
     }
     assert_eq!(member(&first.agent, &at(&third.host))?["id"], id, "the same member, of a later boot");
     assert!(watch.changes()?.is_empty(), "no link was lost");
+    Ok(())
+}
+
+/// A command on a terminal of its own; its output ends with the guard.
+fn on_a_terminal(agent: &Agent, command: &str) -> Result<(Child, Lines)> {
+    let line = format!("exec {} {command} --socket {}", binary().display(), agent.socket().display());
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]);
+    script
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR");
+    let mut child = Child::spawn(&mut script, "script")?;
+    let lines = Lines::read(child.take_stdout().context("an output")?);
+    Ok((child, lines))
+}
+
+#[test]
+fn a_watched_table_is_drawn_anew_on_a_terminal_and_told_by_lines_elsewhere() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let [one, two] = network.hosts()?;
+    let seed = seeded_by(&[&one.address().to_string()]);
+    let here = one.agent(binary()).config(&seed)?.start()?;
+    let mut there = two.agent(binary()).config(&seed)?.start()?;
+    wait_count(&here, SOON, "alive", 2)?;
+
+    let (mut watching, screen) = on_a_terminal(&here, "members --watch")?;
+    screen.wait_for(SOON, "the whole table", |line| line.contains("2 of 2 members alive"))?;
+    let mut plain = here.command(&["members", "--watch"]);
+    let mut following = Child::spawn(plain.stdout(Stdio::piped()).stderr(Stdio::null()), "members --watch")?;
+    let told = Lines::read(following.take_stdout().context("an output")?);
+    told.wait_for(SOON, "who is there", |line| line.contains(&two.address().to_string()) && line.contains("alive"))?;
+
+    there.kill9()?;
+    screen.wait_for(SOON, "the table once more", |line| line.contains("1 of 2 members alive"))?;
+    told.wait_for(SOON, "the change", |line| line.contains(&two.address().to_string()) && line.contains("failed"))?;
+    let drawn = screen.text();
+    assert!(drawn.matches("\u{1b}[H").count() >= 2, "each table takes the place of the one before: {drawn:?}");
+    assert!(drawn.contains("\u{1b}[32m"), "in colour: {drawn:?}");
+    assert!(!told.text().contains('\u{1b}'), "no escapes where there is no terminal: {}", told.text());
+
+    // The agent ends, and both watchers with it.
+    drop(here);
+    watching.wait(SOON)?;
+    following.wait(SOON)?;
     Ok(())
 }
 

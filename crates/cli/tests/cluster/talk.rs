@@ -4,13 +4,14 @@ use std::{
     fs,
     io::Write as _,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use metacluster_testbed::{Agent, Host, Network, Tool, eventually, eventually_value, require};
 use serde_json::Value;
 
-use crate::support::{SOON, binary};
+use crate::support::{NEEDED, SOON, binary};
 
 const HOSTS: [Tool; 2] = [Tool::Namespaces, Tool::Nftables];
 
@@ -191,6 +192,13 @@ fn keys_are_changed_while_all_run_and_who_has_the_old_one_is_refused() -> Result
     one.complaints().wait_for(SOON, "a line", |text| text.contains(line))?;
     all_see(&[one, two], 2)?;
     assert_eq!(one.log().matches(line).count(), 1);
+    // It says the same of them, and is one of them again once it has the key, by its own command and without a restart.
+    away.complaints().wait_for(SOON, "a line", |text| text.contains(line))?;
+    assert!(states(&away).is_ok_and(|states| states.iter().filter(|state| *state == "alive").count() == 1));
+    install(&away, &key)?;
+    succeeds(&away, &["keys", "use", &id])?;
+    all_see(&[one, two, &away], 3)?;
+    succeeds(&away, &["keys", "remove", &old]).context("a key that only it has is removed as well")?;
     drop(away);
     let again = {
         let mut agents = agents;
@@ -203,6 +211,65 @@ fn keys_are_changed_while_all_run_and_who_has_the_old_one_is_refused() -> Result
     };
     let keyring = hosts[1].home().join("state/keyring");
     assert!(fs::metadata(keyring).is_ok() && again.len() == 2);
+    Ok(())
+}
+
+#[test]
+fn a_process_in_a_node_gets_events_and_answers_queries() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 2] = network.hosts()?;
+    let mut agents = Vec::new();
+    for host in &hosts {
+        agents.push(host.agent(binary()).config(&seeds(&hosts))?.start()?);
+    }
+    let [one, two] = &agents[..] else { unreachable!("two hosts") };
+    all_see(&[one, two], 2)?;
+    let beam = hosts[0].beam("shop").start()?;
+    let agent = hosts[0].node_name("metacluster");
+    let subscribed = beam.eval(&format!(
+        "Loop = fun Loop(Seen) -> receive
+             {{metacluster_event, Name, Payload, From}} -> Loop([{{Name, Payload, is_binary(From)}} | Seen]);
+             {{metacluster_query, Name, Payload, _From, Ref}} ->
+                 {{metacluster, '{agent}'}} ! {{metacluster_answer, Ref, <<Name/binary, \" is \", Payload/binary>>}},
+                 Loop(Seen);
+             {{seen, Asker}} -> Asker ! {{seen, lists:reverse(Seen)}}, Loop(Seen)
+         end end,
+         Taker = spawn(fun() -> Loop([]) end),
+         register(taker, Taker),
+         gen_server:call({{metacluster, '{agent}'}}, {{subscribe, Taker, [user_events, queries]}})"
+    ))?;
+    assert_eq!(subscribed, "ok");
+
+    for version in ["v1", "v2"] {
+        succeeds(two, &["event", "send", "deploy", version])?;
+    }
+    eventually(SOON, "the process got both, in order", || {
+        let seen = beam.eval(
+            "taker ! {seen, self()},
+             receive {seen, [{<<\"deploy\">>, <<\"v1\">>, true}, {<<\"deploy\">>, <<\"v2\">>, true}]} -> both;
+                     {seen, Other} -> length(Other) after 5000 -> silent end",
+        );
+        match seen {
+            Ok(seen) if seen == "both" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+
+    let (code, answers) = lines(two, &["query", "load", "high", "--timeout", "20s", "--json"])?;
+    assert_eq!((code, answers.len()), (Some(0), 1), "{answers:?}");
+    assert_eq!(answers[0]["payload"], "load is high");
+    // Once it is gone nobody answers, and that is known at once and not only at the deadline.
+    assert_eq!(beam.eval("exit(whereis(taker), kill)")?, "true");
+    eventually(SOON, "nobody answers", || {
+        let asked = Instant::now();
+        let (code, answers) = lines(two, &["query", "load", "high", "--timeout", "10s", "--json"])
+            .map_err(|error| format!("{error:#}"))?;
+        let at_once = asked.elapsed() < Duration::from_secs(5);
+        if (code, answers.len(), at_once) == (Some(1), 0, true) { Ok(()) } else { Err(format!("{answers:?}")) }
+    })?;
     Ok(())
 }
 
