@@ -119,7 +119,7 @@ impl Driver {
     fn receive(&mut self, socket: &mut GossipSocket, buffer: &mut [u8]) -> Result<Verdict, SocketError> {
         for _ in 0..TURN {
             let Some((length, from)) = socket.try_receive(buffer)? else { break };
-            match self.engine.handle_datagram(self.clock.now(), &buffer[..length]) {
+            match self.engine.handle_datagram(self.clock.now(), from, &buffer[..length]) {
                 Verdict::Read => {}
                 Verdict::Own => socket.heard_own(from),
                 Verdict::Overloaded => return Ok(Verdict::Overloaded),

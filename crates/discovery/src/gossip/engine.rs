@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    net::Ipv4Addr,
     time::Duration,
 };
 
@@ -150,8 +151,8 @@ impl Engine {
         self.local = local;
     }
 
-    /// Takes a datagram that came from the group.
-    pub(crate) fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) -> Verdict {
+    /// Takes a datagram of the group that came from this address.
+    pub(crate) fn handle_datagram(&mut self, now: Instant, from: Ipv4Addr, datagram: &[u8]) -> Verdict {
         if !self.reads.take(now, READS_A_SECOND) {
             self.ignored.count(Reason::Flood);
             return Verdict::Overloaded;
@@ -159,7 +160,7 @@ impl Engine {
         match self.read(datagram) {
             Ok(packet) if self.is_own(&packet) => Verdict::Own,
             Ok(packet) => {
-                self.handle_packet(now, packet);
+                self.handle_packet(now, from, packet);
                 Verdict::Read
             }
             Err(reason) => {
@@ -192,7 +193,7 @@ impl Engine {
         by_us || self.local.nodes.contains(&packet.node)
     }
 
-    fn handle_packet(&mut self, now: Instant, packet: Packet) {
+    fn handle_packet(&mut self, now: Instant, from: Ipv4Addr, packet: Packet) {
         if packet.about.as_ref().is_some_and(|about| about.cluster != self.local.cluster) {
             self.ignored.count(Reason::OtherCluster);
             return;
@@ -204,7 +205,7 @@ impl Engine {
                 }
             }
             (Said::Goodbye, None) => self.ignored.count(Reason::Content),
-            (Said::Heartbeat, _) => match self.peers.hear(now, packet) {
+            (Said::Heartbeat, _) => match self.peers.hear(now, from, packet) {
                 Heard::New(candidate) => {
                     self.push_found(candidate);
                     self.plan_answer(now);

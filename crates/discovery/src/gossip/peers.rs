@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
@@ -16,11 +17,15 @@ pub(crate) const PEERS_MAX: usize = 10_000;
 const QUIET_INTERVALS: u32 = 3;
 /// The same for a libcluster node, whose heartbeats have gaps of up to five seconds.
 const QUIET_LIBCLUSTER: Duration = Duration::from_millis(5500);
+/// So many addresses of a peer are kept. A host sends through each of its interfaces, so it may be heard from several.
+const ADDRESSES_MAX: usize = 4;
 
 #[derive(Debug)]
 struct Peer {
     candidate: Candidate,
     heard: Instant,
+    /// Where its heartbeats came from, each with when it was heard last.
+    from: Vec<(Ipv4Addr, Instant)>,
 }
 
 /// What a heartbeat meant.
@@ -57,23 +62,24 @@ impl Peers {
         self.table.values().map(|peer| peer.candidate.clone()).collect()
     }
 
-    /// Takes a heartbeat. One without details (libcluster's, from a host that has an agent too) leaves those that are
-    /// known.
-    pub(crate) fn hear(&mut self, now: Instant, packet: Packet) -> Heard {
+    /// Takes a heartbeat that came from this address. One without details (libcluster's, from a host that has an agent
+    /// too) leaves those that are known.
+    pub(crate) fn hear(&mut self, now: Instant, from: Ipv4Addr, packet: Packet) -> Heard {
         let len = self.table.len();
         match self.table.entry(packet.node) {
             Entry::Vacant(_) if len >= PEERS_MAX => Heard::Refused,
             Entry::Vacant(entry) => {
                 let mut candidate = Candidate::new(entry.key().clone());
                 detail(&mut candidate, packet.about);
-                entry.insert(Peer { candidate: candidate.clone(), heard: now });
-                Heard::New(candidate)
+                let mut peer = Peer { candidate, heard: now, from: Vec::new() };
+                peer.came_from(now, from, self.expire);
+                Heard::New(entry.insert(peer).candidate.clone())
             }
             Entry::Occupied(mut entry) => {
                 let peer = entry.get_mut();
                 let silence = now.since(peer.heard);
                 peer.heard = now;
-                let changed = detail(&mut peer.candidate, packet.about);
+                let changed = detail(&mut peer.candidate, packet.about) | peer.came_from(now, from, self.expire);
                 let patience =
                     if peer.candidate.agent.is_some() { self.interval * QUIET_INTERVALS } else { QUIET_LIBCLUSTER };
                 if silence > patience {
@@ -122,7 +128,31 @@ impl Peers {
     pub(crate) fn forgive(&mut self, deaf: Duration) {
         for peer in self.table.values_mut() {
             peer.heard = peer.heard + deaf;
+            peer.from.iter_mut().for_each(|(_, heard)| *heard = *heard + deaf);
         }
+    }
+}
+
+impl Peer {
+    /// Its host is where its heartbeats come from, so an agent of it is found though its name cannot be resolved. A
+    /// loopback address says only that it is this host: to a reader of candidates that is no address. Says whether it is
+    /// news.
+    fn came_from(&mut self, now: Instant, from: Ipv4Addr, expire: Duration) -> bool {
+        if from.is_loopback() || from.is_unspecified() {
+            return false;
+        }
+        if let Some((_, heard)) = self.from.iter_mut().find(|(known, _)| *known == from) {
+            *heard = now;
+            return false;
+        }
+        self.from.retain(|(_, heard)| now.since(*heard) <= expire);
+        if self.from.len() < ADDRESSES_MAX {
+            self.from.push((from, now));
+        }
+        let addresses: Vec<IpAddr> = self.from.iter().map(|&(address, _)| address.into()).collect();
+        let changed = self.candidate.host.addresses != addresses;
+        self.candidate.host.addresses = addresses;
+        changed
     }
 }
 

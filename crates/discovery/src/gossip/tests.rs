@@ -1,6 +1,6 @@
 //! Scenarios of the engine on virtual time.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Place, Secret, SourceUpdate, Zone};
 
@@ -15,6 +15,7 @@ use crate::Local;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRE: Duration = Duration::from_secs(15);
+const FROM: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).expect("a node")
@@ -97,7 +98,11 @@ impl World {
     }
 
     fn hear(&mut self, datagram: &[u8]) -> Seen {
-        self.engine.handle_datagram(self.now, datagram);
+        self.hear_from(FROM, datagram)
+    }
+
+    fn hear_from(&mut self, from: Ipv4Addr, datagram: &[u8]) -> Seen {
+        self.engine.handle_datagram(self.now, from, datagram);
         self.drain()
     }
 
@@ -183,13 +188,13 @@ fn a_newcomer_is_answered_within_50_ms() {
 fn one_answer_serves_many_newcomers_and_answers_are_limited() {
     let mut world = World::new(&["shop@h"]);
     for at in 0..50 {
-        world.engine.handle_datagram(world.now, &libcluster(&format!("n{at}@x")));
+        world.engine.handle_datagram(world.now, FROM, &libcluster(&format!("n{at}@x")));
     }
     assert!(world.run(Duration::from_millis(50)).sent.len() <= 2, "an answer, and a heartbeat at most");
 
     let mut sent = 0;
     for at in 0..1000 {
-        world.engine.handle_datagram(world.now, &libcluster(&format!("m{at}@x")));
+        world.engine.handle_datagram(world.now, FROM, &libcluster(&format!("m{at}@x")));
         sent += world.run(Duration::from_millis(10)).sent.len();
     }
     // 10 s: at most 5 answers and 2 heartbeats a second, and the burst.
@@ -277,7 +282,7 @@ fn a_time_without_a_socket_or_at_a_standstill_makes_nobody_expire() {
 fn our_own_and_other_clusters_are_left_out() {
     let mut world = World::new(&["shop@h"]);
     for own in [libcluster("shop@h"), agents(Said::Heartbeat, 1, "main", "old@h")] {
-        assert_eq!(world.engine.handle_datagram(world.now, &own), Verdict::Own);
+        assert_eq!(world.engine.handle_datagram(world.now, FROM, &own), Verdict::Own);
     }
     assert_eq!(world.hear(&agents(Said::Heartbeat, 2, "other", "p@x")).updates, []);
     assert_eq!(world.engine.ignored().fresh(Reason::OtherCluster), 1);
@@ -300,6 +305,33 @@ fn details_are_kept_when_libcluster_speaks_for_the_same_node() {
         panic!("new details are told");
     };
     assert_eq!(found.agent, Some(AgentId(3)));
+}
+
+#[test]
+fn the_host_of_a_peer_is_where_its_heartbeats_come_from() {
+    let mut world = World::new(&[]);
+    let told = |seen: Seen| {
+        let last = seen.updates.into_iter().next_back();
+        let Some(SourceUpdate::Found(found)) = last else { panic!("{last:?}") };
+        found.host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let (agent, plain) = (agents(Said::Heartbeat, 2, "main", "p@no-such-name"), libcluster("l@x"));
+    assert_eq!(told(world.hear(&agent)), ["10.0.0.9"]);
+    assert_eq!(told(world.hear(&plain)), ["10.0.0.9"], "libcluster's host as well");
+    let another = Ipv4Addr::new(10, 1, 0, 9);
+    assert_eq!(told(world.hear_from(another, &agent)), ["10.0.0.9", "10.1.0.9"], "through another interface");
+    assert_eq!(world.hear(&agent).updates, []);
+    assert_eq!(world.hear_from(Ipv4Addr::LOCALHOST, &agent).updates, [], "says nothing to others");
+    // It moved: where it was not heard from for long is forgotten.
+    for _ in 0..=EXPIRE.as_secs() {
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.hear_from(another, &agent).updates, []);
+    }
+    assert_eq!(told(world.hear_from(Ipv4Addr::new(10, 2, 0, 9), &agent)), ["10.1.0.9", "10.2.0.9"]);
+    for last in 0..10 {
+        world.hear_from(Ipv4Addr::new(10, 3, 0, last), &agent);
+    }
+    assert_eq!(told(world.hear_from(FROM, &agents(Said::Heartbeat, 3, "main", "p@no-such-name"))).len(), 4, "bounded");
 }
 
 #[test]
@@ -328,7 +360,7 @@ fn a_flood_is_bounded_in_work_and_in_peers() {
     let mut read = 0;
     for at in 0..60_000 {
         world.now = world.now + Duration::from_micros(50);
-        let verdict = world.engine.handle_datagram(world.now, &libcluster(&format!("n{at}@x")));
+        let verdict = world.engine.handle_datagram(world.now, FROM, &libcluster(&format!("n{at}@x")));
         read += usize::from(verdict == Verdict::Read);
         names.extend(world.drain().found());
     }
@@ -337,7 +369,7 @@ fn a_flood_is_bounded_in_work_and_in_peers() {
     assert_eq!(names.len(), PEERS_MAX);
     assert!(world.engine.ignored().fresh(Reason::Full) > 0, "refused peers are counted");
     world.run(Duration::from_secs(1));
-    let verdict = world.engine.handle_datagram(world.now, &libcluster("shop@h"));
+    let verdict = world.engine.handle_datagram(world.now, FROM, &libcluster("shop@h"));
     assert_eq!(verdict, Verdict::Own, "it reads again when the flood is over");
 }
 
@@ -380,10 +412,10 @@ fn a_secret_keeps_strangers_out() {
 
     let mut receiver = engine(Some(b"s3"));
     for (datagram, verdict) in [(&ours, Verdict::Own), (&theirs, Verdict::Read), (&plain, Verdict::Read)] {
-        assert_eq!(receiver.handle_datagram(Instant::ZERO, datagram), verdict);
+        assert_eq!(receiver.handle_datagram(Instant::ZERO, FROM, datagram), verdict);
     }
     assert_eq!(receiver.ignored().fresh(Reason::Sealed), 2);
     let mut without = engine(None);
-    without.handle_datagram(Instant::ZERO, &ours);
+    without.handle_datagram(Instant::ZERO, FROM, &ours);
     assert_eq!(without.ignored().fresh(Reason::Prefix), 1);
 }
