@@ -4,8 +4,12 @@
 //! registered there does the local BEAM dial, since a BEAM that dials a silent host is stuck for its whole
 //! `net_setuptime` of 7 s. A host where nobody listens on the epmd port may still have nodes (`-erl_epmd_port`), so a
 //! refused connection does not end the dial.
+//!
+//! An epmd that has just been started does not know the nodes of its host that live: they register again within 2 s. A
+//! new node that is linked meanwhile is told of them by its `global`, does not find them, and has everybody drop them. So
+//! a dial waits for those of them that the local node is linked to.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use metacluster_erl::{
     CallError, Node,
@@ -14,9 +18,13 @@ use metacluster_erl::{
 };
 use metacluster_formation::{DialError, DropHow};
 use metacluster_types::NodeName;
-use tokio::{net::lookup_host, time::timeout};
+use tokio::{
+    net::lookup_host,
+    time::{Instant, interval, timeout},
+};
+use tracing::debug;
 
-use super::{check::Memory, part, redial};
+use super::{check::Memory, locals::REGISTERS_AGAIN, part, redial};
 
 /// How long the epmd of a peer may take: short, so that a healed cable is found soon.
 const PROBE: Duration = Duration::from_secs(1);
@@ -24,11 +32,13 @@ const PROBE: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(9);
 /// How many addresses of one host are tried.
 const ADDRESSES_MAX: usize = 4;
+/// How often an epmd is asked for nodes that live and that it does not know.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What the epmd of a peer's host says.
 enum Probe {
-    /// The node is registered, with this port.
-    Registered(SocketAddr),
+    /// The node is registered with the epmd that has this address, and listens here.
+    Registered { epmd: SocketAddr, node: SocketAddr },
     /// Nobody listens on the epmd port; the host answers all the same.
     NoEpmd,
     /// The epmd answers and does not know the node.
@@ -43,18 +53,21 @@ pub(crate) struct Dial {
     pub(crate) local: NodeName,
     pub(crate) peer: NodeName,
     pub(crate) epmd_port: u16,
+    /// The part before `@` of each node on the peer's host that the local node is linked to.
+    pub(crate) neighbours: BTreeSet<String>,
     /// The local node was linked to the peer. Then, what else it is linked to.
     pub(crate) parted: Option<Vec<NodeName>>,
 }
 
 /// Has a local node dial a peer.
 pub(crate) async fn dial(dial: &Dial, memory: &Memory) -> Result<(), DialError> {
-    let Dial { ours, local, peer, epmd_port, parted } = dial;
+    let Dial { ours, local, peer, epmd_port, neighbours, parted } = dial;
     match probe(peer, *epmd_port).await {
-        Probe::Registered(address) => {
-            memory.remember(peer, address);
+        Probe::Registered { epmd, node } => {
+            memory.remember(peer, node);
+            register_again(epmd, neighbours).await;
             if let Some(linked) = parted {
-                redial::prepare(dial, address, linked).await?;
+                redial::prepare(dial, node, linked).await?;
             }
         }
         Probe::NoEpmd => {}
@@ -101,7 +114,9 @@ async fn probe(peer: &NodeName, epmd_port: u16) -> Probe {
     let mut last = Probe::Silent(format!("host {host} has no address"));
     for address in addresses {
         match timeout(PROBE, client::port_please(address, peer.basename())).await {
-            Ok(Ok(Some(found))) => return Probe::Registered(SocketAddr::new(address.ip(), found.port)),
+            Ok(Ok(Some(found))) => {
+                return Probe::Registered { epmd: address, node: SocketAddr::new(address.ip(), found.port) };
+            }
             Ok(Ok(None)) => last = Probe::Unknown,
             Ok(Err(EpmdError::Refused(_))) => last = Probe::NoEpmd,
             Ok(Err(error)) => last = Probe::Silent(error.to_string()),
@@ -114,6 +129,23 @@ async fn probe(peer: &NodeName, epmd_port: u16) -> Probe {
         }
     }
     last
+}
+
+/// Waits until an epmd knows all nodes that live beside the one to be dialled; for so long at most as they need, since a
+/// node may also live without an epmd.
+async fn register_again(epmd: SocketAddr, neighbours: &BTreeSet<String>) {
+    let until = Instant::now() + REGISTERS_AGAIN;
+    let mut turn = interval(ASK_AGAIN);
+    while !neighbours.is_empty() && Instant::now() < until {
+        turn.tick().await;
+        let Ok(Ok(names)) = timeout(PROBE, client::names(epmd)).await else { return };
+        let names: BTreeSet<String> = names.into_iter().map(|(name, _)| name).collect();
+        let missing: Vec<&String> = neighbours.difference(&names).collect();
+        if missing.is_empty() {
+            return;
+        }
+        debug!("the epmd at {epmd} does not know {missing:?}, which live: waiting for them");
+    }
 }
 
 /// An atom of a node's name, which is never too long.

@@ -460,7 +460,9 @@ impl Driver {
         };
         let parted = self.tasks.parted.contains(&(local.clone(), peer.clone()));
         let parted = parted.then(|| held.links.iter().cloned().collect());
-        let dial = Dial { ours: held.ours.clone(), local, peer, epmd_port: self.epmd_port, parted };
+        let beside = held.links.iter().filter(|other| **other != peer && other.host() == peer.host());
+        let neighbours = beside.map(|other| other.basename().to_owned()).collect();
+        let dial = Dial { ours: held.ours.clone(), local, peer, epmd_port: self.epmd_port, neighbours, parted };
         let memory = self.tasks.memory.clone();
         self.tasks.running.spawn(async move {
             let outcome = dial::dial(&dial, &memory).await;

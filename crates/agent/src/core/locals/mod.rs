@@ -29,7 +29,7 @@ use super::{epmd::Registered, ours::Ours};
 /// How many names are held at most.
 const NAMES_MAX: usize = 4_096;
 /// How long nodes that an epmd does not know any more may take to register again: above the 2 s of `erl_epmd`.
-const REGISTERS_AGAIN: Duration = Duration::from_secs(4);
+pub(crate) const REGISTERS_AGAIN: Duration = Duration::from_secs(4);
 
 /// What became of a local node.
 #[derive(Debug)]
