@@ -111,7 +111,7 @@ async fn give(state: &State, order: Order, force: bool) -> Response {
                 if let Some(why) = parts(&order, &answers) {
                     return refusal(
                         StatusCode::CONFLICT,
-                        format!("{why}; nothing was changed (force does it all the same)"),
+                        format!("{why}; nothing was changed (`--force`, or \"force\", does it all the same)"),
                     );
                 }
             }

@@ -77,7 +77,11 @@ fn shown(answer: &QueryAnswer) -> String {
 
 fn ended(end: &QueryEnd, json: bool) -> Outcome {
     if !json {
-        let mut note = format!("{} answered, {} had nothing to say", end.answers, end.declined);
+        let mut note = if end.answers + end.declined == 0 && end.silent.is_empty() {
+            "nobody was asked: no member is as it was asked for".to_owned()
+        } else {
+            format!("{} answered, {} had nothing to say", end.answers, end.declined)
+        };
         if !end.silent.is_empty() {
             note.push_str(&format!(", {} said nothing: {}", end.silent.len(), clean(&end.silent.join(", "))));
         }
