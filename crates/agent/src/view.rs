@@ -359,6 +359,8 @@ pub struct MemberCounters {
     pub failed: u64,
     /// How often this process stood still.
     pub pauses: u64,
+    /// How often two members were found to have one name.
+    pub names_shared: u64,
     /// Snapshots that could not be read or written.
     pub snapshot_failures: u64,
     /// How little this agent trusts its own judgement, from 0 to 8.

@@ -120,6 +120,7 @@ fn members(page: &mut Page, view: &View) {
         ("metacluster_members_failed_total", "Members that were held failed here.", counters.failed),
         ("metacluster_members_refuted_total", "Suspicions of this member that it refuted.", counters.refuted),
         ("metacluster_members_pauses_total", "How often this process stood still.", counters.pauses),
+        ("metacluster_members_names_shared_total", "Two members with one name.", counters.names_shared),
         ("metacluster_members_snapshot_failures_total", "Snapshots not read or written.", counters.snapshot_failures),
     ] {
         page.single(name, "counter", help, count);

@@ -12,7 +12,7 @@ use tracing::warn;
 /// The least time between two lines of one reason.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Why a packet was refused before the machine saw it.
+/// Why a packet, or what it says, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refusal {
     Malformed,
@@ -22,6 +22,8 @@ pub(super) enum Refusal {
     Forged,
     Plain,
     Replayed,
+    /// It was read, and said of a member what cannot be so.
+    Lie,
 }
 
 impl Refusal {
@@ -61,6 +63,10 @@ impl Refusal {
             }
             // A packet that the network doubled looks the same.
             Self::Replayed => return None,
+            Self::Lie => {
+                "says of a member what cannot be so, and is not believed: it has this cluster's key, so look at that \
+                 host, and change the key with `metacluster keys` if it is none of yours"
+            }
         })
     }
 }

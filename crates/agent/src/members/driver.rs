@@ -73,6 +73,7 @@ pub(super) struct Channels {
 pub(super) struct Counted {
     pub(super) refused: BTreeMap<Refusal, u64>,
     pub(super) lost: u64,
+    pub(super) names_shared: u64,
 }
 
 /// What is to be done when.
@@ -419,6 +420,7 @@ impl Driver {
                 );
             }
             Notice::NameShared { one, other } => {
+                self.counted.names_shared += 1;
                 let name = self.machine.member(*other).map(|member| member.description.name).unwrap_or_default();
                 let here = if *one == self.id { "this agent".to_owned() } else { format!("member {one}") };
                 warn!(

@@ -26,9 +26,7 @@ impl Driver {
                 if packet.cut {
                     self.refuse(Refusal::Malformed, packet.from);
                 } else if let Some(bytes) = self.open(packet.from, &packet.bytes) {
-                    let input = Input::Packet { from: packet.from, bytes };
-                    self.machine.handle_input(self.clock.now(), input);
-                    self.drain();
+                    self.hand_in(Input::Packet { from: packet.from, bytes }, packet.from);
                 }
             }
         }
@@ -40,8 +38,7 @@ impl Driver {
         self.next_stream += 1;
         let stream = StreamToken(self.next_stream);
         self.answering.insert(stream, request.reply);
-        self.machine.handle_input(self.clock.now(), Input::StreamRequest { stream, bytes });
-        self.drain();
+        self.hand_in(Input::StreamRequest { stream, bytes }, request.from);
     }
 
     /// What came of a stream that the machine asked for.
@@ -53,7 +50,16 @@ impl Driver {
                 None
             }
         };
-        self.machine.handle_input(self.clock.now(), outcome_of(exchange, opened));
+        self.hand_in(outcome_of(exchange, opened), to);
+    }
+
+    /// Hands in what came from there, and says it when some of it was untrue.
+    fn hand_in(&mut self, input: Input, from: SocketAddr) {
+        let lies = self.machine.counters().lies;
+        self.machine.handle_input(self.clock.now(), input);
+        if self.machine.counters().lies > lies {
+            self.complaints.refuse(self.clock.now(), Refusal::Lie, from);
+        }
         self.drain();
     }
 

@@ -196,6 +196,7 @@ impl Driver {
         let mut counters = book::counters(self.machine.counters(), self.machine.health());
         let refused = |refusal| self.counted.refused.get(&refusal).copied().unwrap_or_default();
         counters.packets_lost = self.counted.lost;
+        counters.names_shared = self.counted.names_shared;
         counters.foreign += refused(Refusal::Foreign);
         counters.malformed += refused(Refusal::Malformed);
         counters.incompatible += refused(Refusal::Incompatible);

@@ -1,7 +1,8 @@
-//! What the driver makes of old packets, of a second process with the same id and name, and of a clock that jumps.
+//! What the driver makes of old packets, of lies about others, of a second process with the same id or name, and of a
+//! clock that jumps.
 
 use metacluster_membership::{
-    Description, Epoch, Identity, Input, Keyring, LeaveProof, Membership, Output, Policy, Sealer, Settings,
+    Description, Epoch, Identity, Input, Keyring, LeaveProof, Membership, Output, Policy, Sealer, Settings, craft,
 };
 
 use super::{
@@ -72,7 +73,13 @@ impl Hand {
                         };
                         self.input(input);
                     }
-                    _ => {}
+                    Output::Reply { .. }
+                    | Output::Close { .. }
+                    | Output::View(_)
+                    | Output::Notice(_)
+                    | Output::UserEvent(_)
+                    | Output::Query(_)
+                    | Output::Replied { .. } => {}
                 }
             }
             if enough(&self.machine) {
@@ -148,6 +155,65 @@ async fn old_packets_that_are_sent_again_have_no_effect() {
     assert_eq!(heard(&log, "once"), 0, "what the process before had delivered is not delivered again");
     let alive = one.members.view.borrow().members.iter().filter(|it| it.state == MemberState::Alive).count();
     assert_eq!(alive, 1, "{:?}", one.members.view.borrow().members);
+}
+
+#[tokio::test]
+async fn a_member_that_lies_about_others_harms_nobody_and_is_counted() {
+    let (mut one, mut two, mut three) = (Plan::new(1).start(), Plan::new(2).start(), Plan::new(3).start());
+    two.seed(&[&one]);
+    three.seed(&[&one]);
+    for site in [&mut one, &mut two, &mut three] {
+        site.shows("all are there", |view| view.members.len() == 3).await;
+    }
+    let (epoch, at) = {
+        let view = one.members.view.borrow();
+        let of = view.members.iter().find(|member| member.id == AgentId(2)).expect("it is known");
+        (of.epoch, of.address)
+    };
+    let mut liar = Hand::new(9).await;
+    let lies = [
+        craft::Lie::Left,
+        craft::Lie::Failed,
+        craft::Lie::Suspect,
+        craft::Lie::Alive("127.0.0.1:9".parse().expect("an address")),
+        craft::Lie::Alive(at),
+    ];
+    for (sender, (lie, leap)) in (100..).zip(lies.into_iter().flat_map(|lie| [(lie, 0), (lie, 1), (lie, u32::MAX / 5)]))
+    {
+        let stamp = craft::stamp(epoch, leap);
+        let bytes = craft::gossip("main", (AgentId(sender), Epoch(1)), AgentId(2), stamp, lie);
+        let sealed = liar.sealer.seal(&bytes).expect("it has the key");
+        for to in [&one, &three] {
+            liar.socket.send_to(&sealed, to.at()).await.expect("sent");
+        }
+    }
+    for site in [&mut one, &mut three] {
+        site.shows("the lies are counted", |view| view.counters.lies >= 2).await;
+        site.shows("it lives, and where it is", |view| {
+            let is = |member: &&MemberView| member.id == AgentId(2);
+            let member = view.members.iter().find(is).expect("it is known");
+            (member.state, member.address) == (MemberState::Alive, at)
+        })
+        .await;
+        while let Ok(event) = site.members.events.try_recv() {
+            let ill = matches!(event.change, MemberChange::Failed | MemberChange::Left(_) | MemberChange::Ended(_));
+            assert!(!ill, "{event:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_agents_of_one_name_are_two_members_and_that_is_counted() {
+    let named = |id| Plan { host: "same", ..Plan::new(id) };
+    let (mut one, mut two) = (named(1).start(), named(2).start());
+    two.seed(&[&one]);
+    for site in [&mut one, &mut two] {
+        site.shows("both are there", |view| view.members.len() == 2).await;
+        site.shows("it is counted", |view| view.counters.names_shared > 0).await;
+        let view = Arc::clone(&site.members.view.borrow());
+        assert_eq!(view.members[0].name, view.members[1].name);
+        assert!(view.members.iter().all(|member| member.state == MemberState::Alive), "{:?}", view.members);
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ struct Plan {
     encryption: Encryption,
     folder: TempDir,
     id: AgentId,
+    host: &'static str,
     instance: Option<&'static str>,
 }
 
@@ -42,6 +43,7 @@ impl Plan {
             encryption: Encryption::Required,
             folder: tempfile::tempdir().expect("a folder"),
             id: AgentId(id),
+            host: "",
             instance: None,
         }
     }
@@ -60,7 +62,7 @@ impl Plan {
             roles: BTreeSet::new(),
             tags: Tags::new(),
             node_name: "metacluster".to_owned(),
-            host: Some(format!("h{}", self.id.0)),
+            host: Some(if self.host.is_empty() { format!("h{}", self.id.0) } else { self.host.to_owned() }),
             listen: None,
             state_dir: self.folder.path().to_owned(),
             started_at: WallClock::new(std::time::SystemTime::now()),
