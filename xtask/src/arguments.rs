@@ -29,8 +29,13 @@ impl Options {
 
     /// The value of an option, or `default`.
     pub(crate) fn number(&self, name: &str, default: u64) -> Result<u64> {
-        let value = self.given.iter().rev().find(|(given, _)| given == name).and_then(|(_, value)| value.as_ref());
-        value.map_or(Ok(default), |text| text.parse().with_context(|| format!("--{name} {text} is no number")))
+        let parse = |text: &str| text.parse().with_context(|| format!("--{name} {text} is no number"));
+        self.text(name).map_or(Ok(default), parse)
+    }
+
+    /// The value of an option, if it was given.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.given.iter().rev().find(|(given, _)| given == name).and_then(|(_, value)| value.as_deref())
     }
 
     /// Whether an option was given.
@@ -52,6 +57,7 @@ mod tests {
     fn known_options_are_read_and_others_refused() {
         assert_eq!(read("--json --minutes 7").and_then(|options| options.number("minutes", 1)).expect("valid"), 7);
         assert_eq!(read("").and_then(|options| options.number("minutes", 1)).expect("valid"), 1);
+        assert_eq!(read("--minutes 7 --minutes 8").expect("valid").text("minutes"), Some("8"), "the last one counts");
         for bad in ["--hours 3", "minutes", "--minutes"] {
             assert!(read(bad).is_err(), "{bad}");
         }

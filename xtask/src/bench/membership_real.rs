@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use metacluster_testbed::{Agent, Beam, Child, Host, Lines, Network, Sighting, eventually};
+use metacluster_testbed::{Agent, Beam, Child, Host, Line, Lines, Network, Sighting, eventually};
 
 use super::{
     GIVE_UP,
@@ -25,19 +25,41 @@ const HOSTS: usize = 5;
 /// What each cable loses in each direction, in per cent: two cables lie between two hosts, so a fifth of all is lost.
 const CABLE_LOSS: u8 = 11;
 
-/// Some twenty minutes, ten of them under loss; with `--quick` some three.
+/// What `--only` may name, and what its report is called.
+const PARTS: [(&str, &str); 4] = [
+    ("deaths", "membership-real-deaths"),
+    ("loss", "membership-real-loss"),
+    ("provider", "membership-real-provider"),
+    ("outage", "membership-real-outage"),
+];
+
+/// Some twenty minutes, ten of them under loss; with `--quick` some three, with `--only` one part.
 pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let quick = options.is_given("quick");
     let (runs, serf_runs) = if quick { (5, 1) } else { (30, 5) };
     let loss_lasts = Duration::from_secs(if quick { 60 } else { 600 });
-    let mut report = Report::beside("membership-real", "serf");
-    deaths(binary, (options.number("runs", runs)?.max(1), serf_runs), &mut report)?;
-    loss(binary, loss_lasts, &mut report)?;
     let again = if quick { 1 } else { 5 };
-    let gone: Result<Vec<f64>> = (0..again).map(|_| ended_by_provider(binary)).collect();
-    report.compare("dead record gone once the provider says so", "s", gone?, &[Bound::Most(10.0)], Vec::new());
-    let back: Result<Vec<f64>> = (0..again).map(|_| outage(binary)).collect();
-    report.compare("whole again after an outage, all addresses new", "s", back?, &[Bound::Most(30.0)], Vec::new());
+    let only = options.text("only");
+    let name = match only {
+        Some(only) => PARTS.iter().find(|(part, _)| *part == only).map(|(_, name)| *name),
+        None => Some("membership-real"),
+    };
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
+    let mut report = Report::beside(name.context("--only is one of deaths, loss, provider, outage")?, "serf");
+    if wanted("deaths") {
+        deaths(binary, (options.number("runs", runs)?.max(1), serf_runs), &mut report)?;
+    }
+    if wanted("loss") {
+        loss(binary, loss_lasts, &mut report)?;
+    }
+    if wanted("provider") {
+        let gone: Result<Vec<f64>> = (0..again).map(|_| ended_by_provider(binary)).collect();
+        report.compare("dead record gone once the provider says so", "s", gone?, &[Bound::Most(10.0)], Vec::new());
+    }
+    if wanted("outage") {
+        let back: Result<Vec<f64>> = (0..again).map(|_| outage(binary)).collect();
+        report.compare("whole again after an outage, all addresses new", "s", back?, &[Bound::Most(30.0)], Vec::new());
+    }
     Ok(report)
 }
 
@@ -72,6 +94,18 @@ fn whole(sites: &[Site]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until no agent doubts itself any more, as who was cut off a moment ago does.
+fn calm(sites: &[Site]) -> Result<()> {
+    for site in sites {
+        eventually(GIVE_UP, "the agent trusts itself", || {
+            let answer = site.agent.get("/v1/members").map_err(|error| format!("{error:#}"))?;
+            let health = &answer["counters"]["health"];
+            if health == 0 { Ok(()) } else { Err(health.to_string()) }
+        })?;
+    }
+    Ok(())
+}
+
 fn wait_alive(agent: &Agent) -> Result<()> {
     eventually(GIVE_UP, "all agents are members", || {
         let states = states(agent).map_err(|error| format!("{error:#}"))?;
@@ -90,10 +124,20 @@ fn states(agent: &Agent) -> Result<Vec<(String, String)>> {
 }
 
 fn deaths(binary: &Path, (runs, serf_runs): (u64, usize), report: &mut Report) -> Result<()> {
-    let sites = sites(binary)?;
-    let mut took = Vec::new();
+    let (mut took, mut suspect, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    // Each host dies once: one that failed a moment ago and came back is given twice the time, for its links' sake.
+    let mut round = Vec::new();
     for run in 0..usize::try_from(runs)? {
         let dead = run % HOSTS;
+        if dead == 0 {
+            round.clear();
+            round = sites(binary)?;
+        }
+        let sites = &round;
+        calm(sites)?;
+        let followed: Vec<(Child, Lines)> = sites.iter().map(|site| site.agent.follow()).collect::<Result<_>>()?;
+        let others =
+            || followed.iter().enumerate().filter(move |(number, _)| *number != dead).map(|(_, (_, lines))| lines);
         let survivors = || sites.iter().enumerate().filter(move |(number, _)| *number != dead).map(|(_, site)| site);
         let seen: Vec<Sighting<'_>> = survivors().map(|site| site.beam.watch()).collect::<Result<_>>()?;
         let cut = SystemTime::now();
@@ -109,12 +153,23 @@ fn deaths(binary: &Path, (runs, serf_runs): (u64, usize), report: &mut Report) -
             ensure!(other.is_none(), "a link between two that live was lost: {other:?}");
         }
         took.push(last.as_secs_f64());
+        let told = |event: &str| {
+            let (event, member) = (format!("\"{event}\""), format!("metacluster@{}\"", sites[dead].host.address()));
+            let fits = |line: &Line| line.at > cut && line.text.contains(&event) && line.text.contains(&member);
+            let first =
+                |lines: &Lines| lines.all().into_iter().find(&fits).and_then(|line| line.at.duration_since(cut).ok());
+            others().filter_map(first).max().map_or(f64::NAN, |at| at.as_secs_f64())
+        };
+        suspect.push(told("member_suspect"));
+        failed.push(told("member_failed"));
         sites[dead].host.cable().heal()?;
-        whole(&sites)?;
+        whole(sites)?;
     }
-    let theirs = serf_deaths(&sites, serf_runs)?;
+    let theirs = serf_deaths(&round, serf_runs)?;
     let bounds = [Bound::Median(2.0), Bound::Most(3.0)];
     report.compare("silent death of one of 5, until nodedown on every node", "s", took, &bounds, theirs);
+    report.compare("of that, until the last agent suspects it", "s", suspect, &[], Vec::new());
+    report.compare("of that, until the last agent holds it failed", "s", failed, &[], Vec::new());
     Ok(())
 }
 

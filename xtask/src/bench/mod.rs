@@ -58,12 +58,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return show(&membership::run(&options)?, &options);
     }
     let valued: &[&str] = match name.as_str() {
-        "discovery" => &["agents", "rounds"],
-        "epmd" => &["lookups", "rounds"],
-        "formation" => &["nodes"],
-        "federation" | "link" | "startup" => &["rounds"],
-        "idle" => &["seconds"],
-        "membership-real" => &["runs"],
+        "discovery" => &["binary", "agents", "rounds"],
+        "epmd" => &["binary", "lookups", "rounds"],
+        "formation" => &["binary", "nodes"],
+        "federation" | "link" | "startup" => &["binary", "rounds"],
+        "idle" => &["binary", "seconds"],
+        "membership-real" => &["binary", "only", "runs"],
         other => bail!("no bench `{other}`; known: {KNOWN}"),
     };
     let flags: &[&str] = if name == "membership-real" { &["json", "quick"] } else { &["json"] };
@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         _ => {}
     }
     setup::provide(&needed)?;
-    let binary = release_binary()?;
+    let binary = options.text("binary").map_or_else(release_binary, |path| Ok(PathBuf::from(path)))?;
     let report = match name.as_str() {
         "discovery" => discovery::run(&binary, &options)?,
         "epmd" => epmd::run(&binary, &options)?,
