@@ -8,6 +8,7 @@ use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 
 use foca::{Config, Foca, Identity, NoCustomBroadcast, Notification, PostcardCodec, Runtime, Timer};
 use metacluster_sim::{
+    membership::Waking,
     network::{HostId, Network, NetworkRules},
     queue::Queue,
 };
@@ -88,6 +89,7 @@ struct World {
     hosts: Vec<Host>,
     downs: Vec<Down>,
     sent: usize,
+    waking: Waking,
 }
 
 /// What one call of the machine did.
@@ -125,7 +127,7 @@ impl World {
         let rules = NetworkRules { delay_max: Duration::from_millis(1), ..NetworkRules::default() };
         let host = || Host { machine: None, paused: false, inbox: VecDeque::new() };
         let hosts = (0..hosts).map(|_| host()).collect();
-        Self { queue, network: Network::new(rules), rng, hosts, downs: Vec::new(), sent: 0 }
+        Self { queue, network: Network::new(rules), rng, hosts, downs: Vec::new(), sent: 0, waking: Waking::Whole }
     }
 
     fn size(&self) -> u32 {
@@ -163,11 +165,17 @@ impl World {
             Event::Resume(host) => {
                 let state = &mut self.hosts[host as usize];
                 state.paused = false;
-                // Timers first, or packets first: a real process may see either.
-                let timers_first = self.rng.random();
-                let mut inbox: Vec<Event> = std::mem::take(&mut self.hosts[host as usize].inbox).into();
-                inbox.sort_by_key(|event| matches!(event, Event::Wake(..)) != timers_first);
-                inbox.into_iter().for_each(|event| self.take_in(event));
+                let (timers_first, packets) = match self.waking {
+                    Waking::Whole => (self.rng.random(), usize::MAX),
+                    Waking::Starved(packets) => (true, packets),
+                };
+                let inbox: Vec<Event> = std::mem::take(&mut self.hosts[host as usize].inbox).into();
+                let (timers, mut came): (Vec<_>, Vec<_>) =
+                    inbox.into_iter().partition(|event| matches!(event, Event::Wake(..)));
+                let waits = came.split_off(came.len().min(packets));
+                self.hosts[host as usize].inbox = waits.into();
+                let (first, then) = if timers_first { (timers, came) } else { (came, timers) };
+                first.into_iter().chain(then).for_each(|event| self.take_in(event));
             }
         }
     }
@@ -252,8 +260,9 @@ pub(crate) fn death(hosts: u32, seed: u64) -> Option<Duration> {
 
 /// How many times a healthy member held a healthy one down, while some stand still for `pause` at a time with gaps of a
 /// millisecond, for two minutes.
-pub(crate) fn expelled(hosts: u32, paused: u32, pause: Duration, seed: u64) -> usize {
+pub(crate) fn expelled(hosts: u32, paused: u32, pause: Duration, waking: Waking, seed: u64) -> usize {
     let mut world = World::new(hosts, seed);
+    world.waking = waking;
     world.run_until_whole(Duration::from_secs(1), Duration::from_secs(60));
     world.run_for(Duration::from_secs(10));
     world.downs.clear();

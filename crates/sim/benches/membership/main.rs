@@ -9,7 +9,7 @@ mod foca;
 
 use std::{ops::Range, time::Duration};
 
-use metacluster_sim::membership::figures;
+use metacluster_sim::membership::{Waking, figures};
 
 /// What is to be reached, and by which sample.
 #[derive(Clone, Copy, Debug)]
@@ -92,14 +92,21 @@ fn deaths(wanted: &Wanted) {
 }
 
 fn pauses(wanted: &Wanted) {
-    for (paused, pause) in [(4, 2), (4, 8), (4, 16), (4, 32), (16, 2), (16, 8), (16, 16), (16, 32)] {
-        let what = format!("healthy expelled of 128, {paused} pause {pause} s at a time");
+    let grid = [4, 16].into_iter().flat_map(|paused| [2, 8, 16, 32].map(|pause| (paused, pause, Waking::Whole)));
+    // A process that gets so little time that packets which refute what it suspects wait from one slice to the next.
+    let starved = [4, 16].into_iter().flat_map(|paused| [(paused, 16, Waking::Starved(20))]);
+    for (paused, pause, waking) in grid.chain(starved) {
+        let how = match waking {
+            Waking::Whole => String::new(),
+            Waking::Starved(packets) => format!(", {packets} packets between"),
+        };
+        let what = format!("healthy expelled of 128, {paused} pause {pause} s at a time{how}");
         let pause = Duration::from_secs(pause);
         let ours = || {
-            let expelled = |seed| count(holds(figures::expelled(128, paused, pause, seed)));
+            let expelled = |seed| count(holds(figures::expelled(128, paused, pause, waking, seed)));
             wanted.seeds(20, 2).map(expelled).collect()
         };
-        let foca = || wanted.seeds(5, 1).map(|seed| count(foca::expelled(128, paused, pause, seed))).collect();
+        let foca = || wanted.seeds(5, 2).map(|seed| count(foca::expelled(128, paused, pause, waking, seed))).collect();
         wanted.take(&Figure { what: &what, unit: "", bound: Bound::Most(0.0) }, ours, Some(&foca));
     }
     let what = "healthy expelled of 5, a fifth of packets lost, 10 min";

@@ -10,7 +10,7 @@ use rand::RngExt;
 use super::{
     checks::Violation,
     scenario::Scenario,
-    world::{self, World},
+    world::{self, Waking, World},
 };
 use crate::network::HostId;
 
@@ -107,7 +107,7 @@ pub fn death(hosts: u32, loss_per_mille: u32, seed: u64) -> Result<Option<Death>
 ///
 /// # Errors
 /// A rule that broke.
-pub fn expelled(hosts: u32, paused: u32, pause: Duration, seed: u64) -> Result<usize, Broken> {
+pub fn expelled(hosts: u32, paused: u32, pause: Duration, waking: Waking, seed: u64) -> Result<usize, Broken> {
     let mut scenario = Scenario::sound(hosts);
     // The machine's own rule about flapping is for its peers' sake; those that stand still flap.
     scenario.name = "pauses";
@@ -116,6 +116,7 @@ pub fn expelled(hosts: u32, paused: u32, pause: Duration, seed: u64) -> Result<u
     let settled = world.queue.now() + Duration::from_secs(10);
     run_until(&mut world, settled)?;
     world.downs.clear();
+    world.waking = waking;
     let end = world.queue.now() + Duration::from_secs(120);
     while world.queue.now() < end {
         for number in 0..paused {

@@ -18,7 +18,7 @@ use metacluster_types::Instant;
 pub use checks::{Checker, Violation};
 pub use scenario::{FaultPlan, Scenario};
 pub use talk::Talk;
-pub use world::DownSeen;
+pub use world::{DownSeen, Waking};
 
 use world::World;
 

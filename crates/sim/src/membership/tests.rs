@@ -78,7 +78,9 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn healthy_members_are_not_expelled_while_others_stand_still() {
-    assert_eq!(figures::expelled(48, 8, Duration::from_secs(16), 1), Ok(0));
+    for waking in [Waking::Whole, Waking::Starved(20)] {
+        assert_eq!(figures::expelled(48, 8, Duration::from_secs(16), waking, 1), Ok(0), "{waking:?}");
+    }
 }
 
 #[test]

@@ -33,6 +33,16 @@ const STREAM_OVERHEAD: u64 = 7 * 40 + 20;
 const INBOX_MAX: usize = 2000;
 pub(super) const CLUSTER: &str = "main";
 
+/// What a process does first when it goes on after it stood still, and how much of it before it may stand still again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waking {
+    /// All that is due and all that came, the one or the other first: a real process may see either.
+    Whole,
+    /// What is due, then so many of the packets that came; the rest waits in the socket until it stood still once more.
+    /// So it is with a process that gets hardly any time.
+    Starved(usize),
+}
+
 #[derive(Debug)]
 pub(crate) enum Event {
     Boot(HostId),
@@ -94,6 +104,7 @@ pub(crate) struct World<'a> {
     pub(super) talk: Talk,
     /// Seeds that are given instead of those of the scenario.
     pub(crate) seeds: Option<Vec<SocketAddr>>,
+    pub(crate) waking: Waking,
 }
 
 pub(crate) type Broken = (HostId, Violation);
@@ -131,6 +142,7 @@ impl<'a> World<'a> {
             downs: Vec::new(),
             talk: Talk::default(),
             seeds: None,
+            waking: Waking::Whole,
             rng,
         };
         for number in 0..scenario.hosts {
@@ -491,16 +503,19 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Timers first, or packets first: a real process may see either.
     fn resume(&mut self, host: HostId, boot: u32) -> Result<(), Broken> {
-        let timers_first = self.rng.random();
+        let (timers_first, packets) = match self.waking {
+            Waking::Whole => (self.rng.random(), INBOX_MAX),
+            Waking::Starved(packets) => (true, packets),
+        };
         let state = self.host(host);
         if state.boot != boot || !state.paused {
             return Ok(());
         }
         state.paused = false;
         state.wake_at = None;
-        let inbox = std::mem::take(&mut state.inbox);
+        let taken = state.inbox.len().min(packets);
+        let inbox: Vec<Input> = state.inbox.drain(..taken).collect();
         if timers_first {
             self.drain(host)?;
         }
