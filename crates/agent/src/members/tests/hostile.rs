@@ -228,14 +228,14 @@ async fn of_two_agents_with_one_id_and_one_name_one_takes_another_id() {
         view.members.iter().filter(alive).count() == 3
     })
     .await;
-    let ids: BTreeSet<AgentId> = [&mut one, &mut twin].map(|site| site.members.view.borrow().id).into();
-    assert_eq!(ids.len(), 2, "{ids:?}");
     for site in [&mut one, &mut twin] {
         site.shows("they know one another", |view| {
             view.members.iter().filter(|member| member.state == MemberState::Alive).count() == 3
         })
         .await;
     }
+    let ids: BTreeSet<AgentId> = [&mut one, &mut twin].map(|site| site.members.view.borrow().id).into();
+    assert_eq!(ids.len(), 2, "{ids:?}");
 }
 
 #[tokio::test]
