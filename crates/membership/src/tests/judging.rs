@@ -55,6 +55,43 @@ fn a_late_or_needless_wake_up_is_harmless() {
 }
 
 #[test]
+fn who_gets_nacks_trusts_itself_and_who_hears_nothing_at_all_takes_its_time() {
+    // The helpers say that they hear nothing of it either: it is not this side.
+    let mut cluster = Cluster::formed(5);
+    cluster.agents[2].runs = false;
+    cluster.until(Duration::from_secs(10), |c| c.all_hold(2, Standing::Failed));
+    for observer in [0, 1, 3, 4] {
+        assert!(cluster.agents[observer].machine.counters().probes_failed > 0);
+        assert_eq!(cluster.agents[observer].machine.health(), 0);
+    }
+    // Nobody says anything: it may well be this side, which probes less often and waits longer.
+    let mut cluster = Cluster::formed(5);
+    cluster.cuts.extend((1..5).flat_map(|other| [(0, other), (other, 0)]));
+    cluster.until(Duration::from_secs(10), |c| c.agents[0].machine.health() >= 2);
+    let failed = |c: &Cluster| (1..5).filter(|&other| c.standing(0, other) == Some(Standing::Failed)).count();
+    let alone = cluster.until(Duration::from_secs(30), |c| failed(c) == 4);
+    assert!(cluster.all_hold(0, Standing::Failed), "all others are sure of it long before");
+    assert!(alone > Duration::from_secs(1), "{alone:?}");
+    cluster.cuts.clear();
+    cluster.until(Duration::from_secs(30), |c| (0..5).all(|number| c.all_hold(number, Standing::Alive)));
+    cluster.until(Duration::from_secs(30), |c| c.agents[0].machine.health() == 0);
+}
+
+#[test]
+fn a_suspect_hears_of_it_with_the_next_probe_and_refutes_in_its_answer() {
+    let mut cluster = Cluster::formed(2);
+    // Between two rounds of gossip, so that no news brings it.
+    cluster.run(Duration::from_secs(1));
+    let lie = crate::craft::Lie::Suspect;
+    let told = crate::craft::gossip("main", (id(9), Epoch(1)), id(1), crate::craft::stamp(1, 0), lie);
+    cluster.input(0, Input::Packet { from: at(9), bytes: told });
+    assert_eq!(cluster.standing(0, 1), Some(Standing::Suspect));
+    cluster.run(DELAY * 2);
+    assert_eq!(cluster.standing(0, 1), Some(Standing::Alive), "there and back");
+    assert_eq!(cluster.agents[1].machine.counters().refuted, 1);
+}
+
+#[test]
 fn a_cable_cut_between_two_is_bridged_by_the_others() {
     let mut cluster = Cluster::formed(5);
     cluster.cuts.extend([(0, 1), (1, 0), (2, 3)]);

@@ -131,6 +131,8 @@ impl Cluster {
             let from = self.agents[number].address;
             match output {
                 Output::Transmit { to, bytes } => {
+                    // With what the seal, UDP and IPv6 add, it is shorter than what Ethernet and most tunnels carry.
+                    assert!(bytes.len() <= Settings::lan().datagram_bytes_max, "{} bytes", bytes.len());
                     if self.udp_works {
                         self.wire(from, to, Input::Packet { from, bytes });
                     }
