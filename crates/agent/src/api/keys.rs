@@ -108,7 +108,7 @@ async fn give(state: &State, order: Order, force: bool) -> Response {
     if !force && !matches!(order, Order::Install(_) | Order::List) {
         match all(state, Order::List).await {
             Ok(answers) => {
-                if let Some(why) = parts(&order, &answers) {
+                if let Some(why) = parts(&order, &answers).or_else(|| unknown(&order, &answers)) {
                     return refusal(
                         StatusCode::CONFLICT,
                         format!("{why}; nothing was changed (`--force`, or \"force\", does it all the same)"),
@@ -172,6 +172,14 @@ fn parts(order: &Order, answers: &Answers) -> Option<String> {
     })
 }
 
+/// That nobody has the key to be removed: the id is likely mistyped.
+fn unknown(order: &Order, answers: &Answers) -> Option<String> {
+    let Order::Remove(id) = order else { return None };
+    let text = id.to_string();
+    let has = |(_, outcome): &(Who, Outcome)| outcome.state.as_ref().is_some_and(|state| state.keys.contains(&text));
+    (!answers.iter().any(has)).then(|| format!("no member has key {id}: `metacluster keys list` shows those there are"))
+}
+
 fn summed(answers: &Answers) -> KeysAnswer {
     let mut keys: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut sum = KeysAnswer { version: VERSION, members: answers.len(), ..KeysAnswer::default() };
@@ -228,6 +236,9 @@ mod tests {
             assert_eq!(why.is_some(), says.is_some(), "{order:?}: {why:?}");
             assert!(why.zip(says).is_none_or(|(why, says)| why.contains(says)), "{order:?}");
         }
+        let (all, never) = (vec![member(1, &both, Policy::Seal)], Key::new([9; 32]).id());
+        assert!(unknown(&Order::Remove(never), &all).is_some_and(|why| why.contains("no member has key")));
+        assert!(unknown(&Order::Remove(ids.0), &all).is_none());
         let silent =
             (Who { id: AgentId(3), name: "m3".to_owned() }, Outcome { error: Some("gone".to_owned()), state: None });
         assert_eq!(parts(&Order::Use(ids.0), &vec![silent]), Some("m3: gone".to_owned()));

@@ -89,7 +89,11 @@ impl Order {
             Self::List => Ok(()),
             Self::Install(key) => ring.install(key.clone()),
             Self::Use(id) => ring.use_key(*id),
-            Self::Remove(id) => ring.remove(*id),
+            Self::Remove(id) => match ring.remove(*id) {
+                // What is wanted is so.
+                Ok(()) | Err(KeyringError::Unknown(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
             Self::Policy(wanted) => {
                 *policy = *wanted;
                 Ok(())
