@@ -1,6 +1,6 @@
 //! Agents, epmds and nodes come and go without disturbing a live cluster.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::Result;
 use metacluster_testbed::{Network, eventually, require};
@@ -98,6 +98,35 @@ fn a_stock_epmd_that_dies_takes_no_link_with_it() -> Result<()> {
     }
     let waited = agents[1].ask(&["wait", "--nodes", "3"])?;
     assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));
+    Ok(())
+}
+
+#[test]
+fn a_node_that_a_list_names_costs_no_link_while_its_epmd_is_new() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let [here, there] = network.hosts()?;
+    let mut epmd = here.epmd()?;
+    let (first, second) = (here.beam("shop").start()?, there.beam("shop").start()?);
+    let list = there.home().join("peers");
+    let listed = format!("[[topology]]\nname = \"listed\"\nstrategy = \"file\"\npath = \"{}\"\n", list.display());
+    let config = format!("[[topology]]\nname = \"lan\"\nstrategy = \"gossip\"\n\n{listed}");
+    let agents = [here.agent(binary()).start()?, there.agent(binary()).config(&config)?.start()?];
+    full_mesh(SOON, [&first, &second])?;
+    let seen = [first.watch()?, second.watch()?];
+    epmd.kill9()?;
+    // The other host's agent knows the name from elsewhere, and dials as soon as the new epmd has it.
+    let late = here.beam("late").spawn()?;
+    fs::write(&list, format!("{}\n", late.name()))?;
+    late.wait_ready()?;
+    full_mesh(SOON, [&first, &second, &late])?;
+    for seen in &seen {
+        let changes = seen.changes()?;
+        let logs = || agents.iter().map(|agent| agent.log()).collect::<Vec<_>>().join("\n");
+        assert!(changes.iter().all(|change| change.up && change.node == late.name()), "{changes:?}\n{}", logs());
+    }
     Ok(())
 }
 
