@@ -237,9 +237,7 @@ impl Membership {
                 member.described = described;
             }
             if was_failed {
-                let calm = now.since(member.flapped_at).as_secs() / 60;
-                member.flaps = member.flaps.saturating_sub(u32::try_from(calm).unwrap_or(u32::MAX));
-                member.flaps = (member.flaps + 1).min(FLAPS_MAX);
+                member.flaps = (member.flaps_by(now) + 1).min(FLAPS_MAX);
                 member.flapped_at = now;
             }
         });

@@ -54,7 +54,8 @@ pub struct Settings {
     pub reconnect_interval: Duration,
     /// How long changes are gathered before they are told.
     pub batch_window: Duration,
-    /// How long a burst of failures may hold them back.
+    /// How long a burst of failures may hold them back: as long as a suspicion lasts at least, so that whoever was
+    /// suspect when the first one failed is told with it.
     pub batch_window_max: Duration,
     /// How long a failed member is remembered.
     pub failed_kept: Duration,
@@ -107,7 +108,7 @@ impl Settings {
             probe_timeout: Duration::from_millis(500),
             indirect_probes: 3,
             stream_probe: true,
-            suspicion_min: Duration::from_millis(1000),
+            suspicion_min: Duration::from_millis(800),
             suspicion_growth_percent: 33,
             suspicion_max_factor: 6,
             confirmations: 3,
@@ -124,7 +125,7 @@ impl Settings {
             sync_interval: Duration::from_secs(60),
             reconnect_interval: Duration::from_secs(4),
             batch_window: Duration::from_millis(50),
-            batch_window_max: Duration::from_millis(600),
+            batch_window_max: Duration::from_millis(800),
             failed_kept: Duration::from_secs(24 * 3600),
             left_kept: Duration::from_secs(300),
             ended_kept: Duration::from_secs(5),
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!((lan.probe_interval(5), lan.suspicion_min(5)), (lan.probe_interval_min, lan.suspicion_min));
         assert!(lan.probe_interval(128) > lan.probe_interval(16));
         assert_eq!(lan.probe_interval(100_000), lan.probe_interval_max);
-        assert_eq!(lan.suspicion_min(128), Duration::from_millis(2320));
+        assert_eq!(lan.suspicion_min(128), Duration::from_millis(1856));
         assert_eq!((lan.retransmits(5), lan.retransmits(1000)), (4, 16));
     }
 

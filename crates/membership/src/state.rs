@@ -53,7 +53,7 @@ pub(crate) struct Member {
     /// Since when it is alive, suspect, failed or left.
     pub(crate) since: Instant,
     pub(crate) told: Told,
-    /// How often it failed and came back lately.
+    /// How often it had failed and come back when it last did so; see [`Member::flaps_by`].
     pub(crate) flaps: u32,
     pub(crate) flapped_at: Instant,
     pub(crate) coordinate: Option<Coordinate>,
@@ -62,6 +62,12 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.life, Life::Alive | Life::Suspect(_))
+    }
+
+    /// How often it failed and came back lately: each calm minute takes one off.
+    pub(crate) fn flaps_by(&self, now: Instant) -> u32 {
+        let calm = now.since(self.flapped_at).as_secs() / 60;
+        self.flaps.saturating_sub(u32::try_from(calm).unwrap_or(u32::MAX))
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -89,7 +89,7 @@ impl Membership {
         let size = self.size();
         let (least, most) = (self.settings.suspicion_min(size), self.settings.suspicion_max(size));
         let set = self.members.note(id, |member| {
-            let factor = 1 << member.flaps.min(8);
+            let factor = 1 << member.flaps_by(now);
             let Life::Suspect(suspicion) = &mut member.life else { return None };
             let confirmed = suspicion.accusers.len().saturating_sub(1);
             let wait = timeout(least * factor, most * factor, confirmed, suspicion.wanted);

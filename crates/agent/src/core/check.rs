@@ -7,8 +7,8 @@
 //! - a TCP connection to an epmd there, to the peer's distribution port as it was last known, and to the far end of the
 //!   local node's connection. Being refused is an answer too: only a host that lives can refuse.
 //!
-//! A lost packet must not decide, and a host that comes back must be seen at once, so each address is tried anew every
-//! [`EVERY`] until [`WINDOW`] is over. Silence is an outcome only if some address was tried: a name that does not
+//! A lost packet must not decide, and a host that comes back must be seen at once, so each address is tried [`TRIES`] times
+//! until the [`window`] is over. Silence is an outcome only if some address was tried: a name that does not
 //! resolve, or a descriptor that we do not have, tells nothing of the host.
 //!
 //! What this cannot tell: a host whose kernel runs while its processes are frozen (`SIGSTOP`, a full disk, a machine
@@ -31,11 +31,10 @@ use tokio::{
 };
 
 use super::dial::atom;
+use crate::config::MembershipProfile;
 
-/// How long a check takes when nothing answers.
-pub(crate) const WINDOW: Duration = Duration::from_millis(600);
-/// How often each address is tried anew in that time.
-const EVERY: Duration = Duration::from_millis(100);
+/// How many times each address is tried while a check lasts.
+const TRIES: u32 = 6;
 /// How many addresses of one peer are tried.
 const ADDRESSES_MAX: usize = 8;
 /// How many peers' addresses are remembered; another one takes the place of the first by name.
@@ -60,6 +59,13 @@ impl Memory {
     }
 }
 
+/// When a check ends, and how often each address is tried anew till then.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    at: Instant,
+    every: Duration,
+}
+
 /// A local node that is linked to the peer, and our connection to it.
 pub(crate) struct Witness {
     pub(crate) ours: Node,
@@ -75,9 +81,23 @@ enum Finding {
     Unknown,
 }
 
-/// Whether anything on a peer's host answers; none if that could not be found out.
-pub(crate) async fn alive(peer: &NodeName, epmd_port: u16, memory: &Memory, witness: Option<Witness>) -> Option<bool> {
-    let until = Instant::now() + WINDOW;
+/// How long a check takes when nothing answers: many round trips between members that are as far apart as that.
+pub(crate) const fn window(profile: MembershipProfile) -> Duration {
+    match profile {
+        MembershipProfile::Local | MembershipProfile::Lan => Duration::from_millis(300),
+        MembershipProfile::Wan => Duration::from_millis(1_200),
+    }
+}
+
+/// Whether anything on a peer's host answers within the window; none if that could not be found out.
+pub(crate) async fn alive(
+    peer: &NodeName,
+    epmd_port: u16,
+    memory: &Memory,
+    witness: Option<Witness>,
+    window: Duration,
+) -> Option<bool> {
+    let until = Until { at: Instant::now() + window, every: window / TRIES };
     let mut inquiries = JoinSet::new();
     let mut known: BTreeSet<SocketAddr> = memory.of(peer).into_iter().collect();
     known.extend(memory.of(peer).map(|address| SocketAddr::new(address.ip(), epmd_port)));
@@ -103,14 +123,14 @@ pub(crate) async fn alive(peer: &NodeName, epmd_port: u16, memory: &Memory, witn
     silent.then_some(false)
 }
 
-async fn knock_by_name(host: &str, port: u16, until: Instant) -> Finding {
-    match timeout_at(until, lookup_host((host, port))).await {
+async fn knock_by_name(host: &str, port: u16, until: Until) -> Finding {
+    match timeout_at(until.at, lookup_host((host, port))).await {
         Ok(Ok(addresses)) => knock_at(addresses.take(ADDRESSES_MAX).collect(), until).await,
         Ok(Err(_)) | Err(_) => Finding::Unknown,
     }
 }
 
-async fn knock_at(addresses: BTreeSet<SocketAddr>, until: Instant) -> Finding {
+async fn knock_at(addresses: BTreeSet<SocketAddr>, until: Until) -> Finding {
     let mut all = JoinSet::new();
     for address in addresses.into_iter().take(ADDRESSES_MAX) {
         all.spawn(knock(address, until));
@@ -127,9 +147,9 @@ async fn knock_at(addresses: BTreeSet<SocketAddr>, until: Instant) -> Finding {
 }
 
 /// Tries one address again and again.
-async fn knock(address: SocketAddr, until: Instant) -> Finding {
+async fn knock(address: SocketAddr, until: Until) -> Finding {
     let mut tries = JoinSet::new();
-    let mut again = interval(EVERY);
+    let mut again = interval(until.every);
     let mut outcome = Finding::Silent;
     loop {
         tokio::select! {
@@ -139,7 +159,7 @@ async fn knock(address: SocketAddr, until: Instant) -> Finding {
                 Ok(Finding::Silent) => {}
                 Ok(Finding::Unknown) | Err(_) => outcome = Finding::Unknown,
             },
-            () = sleep_until(until) => return outcome,
+            () = sleep_until(until.at) => return outcome,
         }
     }
 }
@@ -162,13 +182,13 @@ fn told_by(error: &io::Error) -> Finding {
 }
 
 /// Asks the local node whether bytes of the peer come in on its connection, and knocks at the far end of it.
-async fn listen(witness: &Witness, peer: &NodeName, until: Instant) -> Finding {
-    let Some(before) = connection(witness, peer, until).await else { return Finding::Unknown };
+async fn listen(witness: &Witness, peer: &NodeName, until: Until) -> Finding {
+    let Some(before) = connection(witness, peer, until.at).await else { return Finding::Unknown };
     let knocking = async {
         match before.far_end {
             Some(address) => knock(address, until).await,
             None => {
-                sleep_until(until).await;
+                sleep_until(until.at).await;
                 Finding::Unknown
             }
         }
@@ -177,7 +197,7 @@ async fn listen(witness: &Witness, peer: &NodeName, until: Instant) -> Finding {
         Finding::Alive => return Finding::Alive,
         Finding::Silent | Finding::Unknown => {}
     }
-    let after = connection(witness, peer, until + EVERY).await;
+    let after = connection(witness, peer, until.at + until.every).await;
     match after {
         Some(after) if after.came_in > before.came_in => Finding::Alive,
         // What was found by knocking is for others to say: this end of the connection may be a port of a proxy.
@@ -195,7 +215,7 @@ struct Connection {
 
 async fn connection(witness: &Witness, peer: &NodeName, until: Instant) -> Option<Connection> {
     let arguments = vec![atom(peer.as_str())];
-    let asked = witness.ours.rpc(&witness.local, "net_kernel", "node_info", arguments, WINDOW);
+    let asked = witness.ours.rpc(&witness.local, "net_kernel", "node_info", arguments, until - Instant::now());
     read_node_info(&timeout_at(until, asked).await.ok()?.ok()?)
 }
 
@@ -240,8 +260,11 @@ mod tests {
 
     use super::*;
 
-    fn soon() -> Instant {
-        Instant::now() + WINDOW
+    const WINDOW: Duration = window(MembershipProfile::Lan);
+    const EVERY: Duration = Duration::from_millis(50);
+
+    fn soon() -> Until {
+        Until { at: Instant::now() + WINDOW, every: EVERY }
     }
 
     /// A port that takes no connection and refuses none: its queue is full. The sockets keep it so.
@@ -292,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_address_nothing_is_known() {
         let peer = NodeName::new("shop@no-such-host.invalid").expect("valid");
-        assert_eq!(alive(&peer, 4369, &Memory::default(), None).await, None);
+        assert_eq!(alive(&peer, 4369, &Memory::default(), None, WINDOW).await, None);
         assert_eq!(knock_at(BTreeSet::new(), soon()).await, Finding::Unknown);
     }
 
@@ -302,7 +325,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let (memory, peer) = (Memory::default(), NodeName::new("shop@no-such-host.invalid").expect("valid"));
         memory.remember(&peer, address);
-        assert_eq!(alive(&peer, address.port(), &memory, None).await, Some(true));
+        assert_eq!(alive(&peer, address.port(), &memory, None, WINDOW).await, Some(true));
     }
 
     #[test]

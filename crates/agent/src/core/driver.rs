@@ -115,6 +115,8 @@ pub(crate) struct Driver {
     pub(crate) announce: watch::Sender<Local>,
     pub(crate) place: Place,
     pub(crate) epmd_port: u16,
+    /// How long the check of a host takes that says nothing.
+    pub(crate) check_window: Duration,
     pub(crate) readiness: ReadinessRules,
     pub(crate) readiness_timeout: Duration,
     pub(crate) shown: Shown,
@@ -473,9 +475,9 @@ impl Driver {
     fn check(&mut self, peer: NodeName) {
         let held = self.tasks.locals.iter().find(|(_, held)| held.links.contains(&peer));
         let witness = held.map(|(local, held)| Witness { ours: held.ours.clone(), local: local.clone() });
-        let (port, memory) = (self.epmd_port, self.tasks.memory.clone());
+        let (port, memory, window) = (self.epmd_port, self.tasks.memory.clone(), self.check_window);
         self.tasks.running.spawn(async move {
-            let alive = check::alive(&peer, port, &memory, witness).await;
+            let alive = check::alive(&peer, port, &memory, witness, window).await;
             Outcome::Checked { peer, alive }
         });
     }

@@ -341,6 +341,7 @@ impl Agent {
             announce,
             place: config.place,
             epmd_port: config.epmd.port,
+            check_window: check::window(config.membership.profile),
             readiness: ReadinessRules {
                 nodes_min: config.readiness.nodes_min,
                 mandatory: config.readiness.mandatory.into_iter().collect(),
