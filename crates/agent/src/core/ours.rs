@@ -1,16 +1,19 @@
 //! The agent's own nodes: one hidden node for each host part that the local nodes use.
 //!
 //! A local node `shop@10.0.0.4` meets `metacluster@10.0.0.4`, and `shop@web` meets `metacluster@web`, so that each can
-//! answer in the form of name that it understands. All of them share the one listener that epmd knows.
+//! answer in the form of name that it understands. All of them share the one listener that epmd knows: which one a peer has
+//! dialled is told by what it says first, its own name or, in TLS, the host part that it dials.
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use metacluster_erl::{Node, NodeOptions, Tls};
 use metacluster_types::{Cookie, NameError, NodeName};
+use rustls::server::Acceptor;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -20,6 +23,10 @@ use tracing::debug;
 
 /// How many host parts one agent serves; a host has one or two.
 const HOSTS_MAX: usize = 64;
+
+/// The longest first message that is waited for: a name has at most 255 characters, a greeting of TLS one record.
+const NAME_BYTES_MAX: usize = 2 + 1 + 8 + 4 + 2 + 1_020;
+const HELLO_BYTES_MAX: usize = 5 + (16 << 10);
 
 /// The nodes, made as they are needed.
 pub(crate) struct Ours {
@@ -106,13 +113,29 @@ impl Ours {
     }
 
     async fn accept(&self, stream: TcpStream) {
-        let caller = timeout(Duration::from_secs(2), caller(&stream)).await.ok().flatten();
-        let node = match caller {
-            Some(caller) => self.named_like(&caller),
-            None => self.any(),
+        let patience = Duration::from_secs(2);
+        let node = if self.tls.is_some() {
+            let dialled = timeout(patience, first(&stream, HELLO_BYTES_MAX, read_hello)).await.ok().flatten().flatten();
+            self.dialled_as(dialled.as_deref(), stream.local_addr().ok().map(|local| local.ip()))
+        } else {
+            match timeout(patience, first(&stream, NAME_BYTES_MAX, read_name)).await.ok().flatten() {
+                Some(caller) => self.named_like(&caller),
+                None => self.any(),
+            }
         };
         if let Ok(node) = node {
             node.accept(stream);
+        }
+    }
+
+    /// The node of the host part that the caller has dialled, which is a name, or the address that it has reached.
+    fn dialled_as(&self, name: Option<&str>, reached: Option<IpAddr>) -> Result<Node, NameError> {
+        let reached = reached.map(|address| address.to_canonical().to_string());
+        let known: Vec<String> = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let is_known = |host: &&str| known.iter().any(|known| known == host);
+        match name.filter(is_known).or(reached.as_deref().filter(is_known)) {
+            Some(host) => self.at(host),
+            None => self.any(),
         }
     }
 
@@ -131,46 +154,67 @@ impl Ours {
     }
 }
 
-/// Reads the caller's name out of its first message (`send_name`) without taking it from the socket.
-async fn caller(stream: &TcpStream) -> Option<NodeName> {
-    // Length, `N`, flags, creation, length of the name, and a name of at most 255 characters.
-    let mut head = [0_u8; 2 + 1 + 8 + 4 + 2 + 1_020];
+/// Reads what matters out of the caller's first message without taking it from the socket.
+async fn first<T>(stream: &TcpStream, bytes_max: usize, read: fn(&[u8]) -> First<T>) -> Option<T> {
+    let mut head = vec![0; bytes_max];
     loop {
         stream.readable().await.ok()?;
         let length = stream.peek(&mut head).await.ok()?;
         let got = head.get(..length)?;
-        match read_name(got) {
-            Name::Whole(name) => return Some(name),
-            Name::Partial if length > 0 && length < head.len() => {
+        match read(got) {
+            First::Whole(read) => return Some(read),
+            First::Partial if length > 0 && length < head.len() => {
                 // The rest is on its way; `readable` would be true at once for what is there already.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            Name::Partial | Name::Other => return None,
+            First::Partial | First::Other => return None,
         }
     }
 }
 
-enum Name {
-    Whole(NodeName),
+/// What a caller says first, as far as it has come.
+#[derive(Debug, PartialEq, Eq)]
+enum First<T> {
+    Whole(T),
     Partial,
     Other,
 }
 
-fn read_name(head: &[u8]) -> Name {
+/// The caller's name, out of `send_name`.
+fn read_name(head: &[u8]) -> First<NodeName> {
+    // Length, `N`, flags, creation, length of the name, and the name.
     const NAME_AT: usize = 17;
     match head.get(2) {
-        None => return Name::Partial,
+        None => return First::Partial,
         Some(b'N') => {}
-        Some(_) => return Name::Other,
+        Some(_) => return First::Other,
     }
-    let Some(&[high, low]) = head.get(NAME_AT - 2..NAME_AT) else { return Name::Partial };
+    let Some(&[high, low]) = head.get(NAME_AT - 2..NAME_AT) else { return First::Partial };
     let length = usize::from(u16::from_be_bytes([high, low]));
     match head.get(NAME_AT..NAME_AT + length) {
-        None => Name::Partial,
+        None => First::Partial,
         Some(name) => {
-            std::str::from_utf8(name).ok().and_then(|name| NodeName::new(name).ok()).map_or(Name::Other, Name::Whole)
+            std::str::from_utf8(name).ok().and_then(|name| NodeName::new(name).ok()).map_or(First::Other, First::Whole)
         }
     }
+}
+
+/// The name that is dialled, out of TLS's `ClientHello`. Nodes of OTP tell addresses there, too, which TLS does not know:
+/// of those there is none.
+fn read_hello(head: &[u8]) -> First<Option<String>> {
+    let mut acceptor = Acceptor::default();
+    let mut rest = head;
+    while !rest.is_empty() {
+        if acceptor.read_tls(&mut rest).is_err() {
+            return First::Other;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return First::Whole(accepted.client_hello().server_name().map(str::to_owned)),
+            Ok(None) => {}
+            Err(_) => return First::Other,
+        }
+    }
+    First::Partial
 }
 
 #[cfg(test)]
@@ -189,12 +233,59 @@ mod tests {
     fn the_callers_name_is_read_from_any_prefix_or_not_at_all() {
         let message = send_name("shop@10.0.0.4");
         for end in 0..message.len() {
-            assert!(matches!(read_name(&message[..end]), Name::Partial), "{end}");
+            assert_eq!(read_name(&message[..end]), First::Partial, "{end}");
         }
-        let Name::Whole(name) = read_name(&message) else { panic!("a name") };
-        assert_eq!(name.as_str(), "shop@10.0.0.4");
-        assert!(matches!(read_name(b"GET / HTTP/1.1"), Name::Other));
-        assert!(matches!(read_name(&send_name("nohost")), Name::Other));
+        assert_eq!(read_name(&message), First::Whole(NodeName::new("shop@10.0.0.4").expect("valid")));
+        assert_eq!(read_name(b"GET / HTTP/1.1"), First::Other);
+        assert_eq!(read_name(&send_name("nohost")), First::Other);
+    }
+
+    /// What a client of TLS says first to this host.
+    fn hello(host: &str) -> Vec<u8> {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = host.to_owned().try_into().expect("a name");
+        let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
+        let mut said = Vec::new();
+        client.write_tls(&mut said).expect("memory");
+        said
+    }
+
+    #[test]
+    fn the_dialled_host_is_read_from_the_start_of_tls_or_not_at_all() {
+        let message = hello("web");
+        for end in 0..message.len() {
+            assert_eq!(read_hello(&message[..end]), First::Partial, "{end}");
+        }
+        assert_eq!(read_hello(&message), First::Whole(Some("web".to_owned())));
+        assert_eq!(read_hello(&hello("10.0.0.4")), First::Whole(None));
+        // As OTP 25 greets `metacluster@127.0.0.1`: an address stands where TLS has names alone.
+        let mut otp = hello("9-characters".get(..9).expect("nine"));
+        let at = otp.windows(9).position(|name| name == b"9-charact").expect("in clear text");
+        otp[at..at + 9].copy_from_slice(b"127.0.0.1");
+        assert_eq!(read_hello(&otp), First::Whole(None));
+        assert_eq!(read_hello(b"GET / HTTP/1.1"), First::Other);
+    }
+
+    #[tokio::test]
+    async fn in_tls_the_node_is_the_one_that_was_dialled() {
+        let (made, _seen) = mpsc::unbounded_channel();
+        let ours = Ours::new("metacluster", "web", Cookie::new("x"), None, made);
+        for host in ["web", "10.0.0.4"] {
+            ours.at(host).expect("a name");
+        }
+        let dialled = |name, reached: &str| {
+            let reached = Some(reached.parse().expect("an address"));
+            ours.dialled_as(name, reached).expect("a name").name().to_string()
+        };
+        assert_eq!(dialled(Some("web"), "10.0.0.4"), "metacluster@web");
+        assert_eq!(dialled(None, "::ffff:10.0.0.4"), "metacluster@10.0.0.4");
+        assert_eq!(dialled(Some("elsewhere"), "10.0.0.4"), "metacluster@10.0.0.4", "a name that no local node has");
+        assert_eq!(dialled(None, "127.0.0.1"), "metacluster@10.0.0.4", "any, which is the first");
     }
 
     #[tokio::test]
