@@ -68,7 +68,7 @@ impl<'a> AtomView<'a> {
         start[HEAD] = tag::SMALL_ATOM_UTF8;
         start[HEAD + 1] = length;
         out.extend_from_slice(&start[..HEAD + 2]);
-        put_short(self.text, out);
+        out.extend_from_slice(self.text);
         out.extend_from_slice(tail);
     }
 
@@ -166,11 +166,6 @@ impl ReferenceIds {
 
     /// From the bytes of one to five words.
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
-        // As every node makes them.
-        if let [first, second, third] = *bytes.as_chunks().0 {
-            let [first, second, third] = [first, second, third].map(u32::from_be_bytes);
-            return Self { words: [first, second, third, 0, 0], count: 3 };
-        }
         let mut words = [0; Reference::IDS_MAX];
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u32::from_be_bytes(*bytes);
@@ -265,47 +260,10 @@ impl ReferenceView<'_> {
     }
 }
 
-/// Appends what is mostly short: in two copies of a size that the compiler knows, which overlap. A call for each piece of
-/// a small message costs as much as all the rest.
-#[inline(always)]
-pub(super) fn put_short(bytes: &[u8], out: &mut BytesMut) {
-    match bytes.len() {
-        8..=16 => put_overlapping::<8>(bytes, out),
-        17..=32 => put_overlapping::<16>(bytes, out),
-        33..=64 => put_overlapping::<32>(bytes, out),
-        _ => out.extend_from_slice(bytes),
-    }
-}
-
-/// Appends `N` to twice as many bytes.
-#[inline(always)]
-fn put_overlapping<const N: usize>(bytes: &[u8], out: &mut BytesMut) {
-    let (Some(first), Some(last)) = (bytes.first_chunk::<N>(), bytes.last_chunk::<N>()) else { return };
-    let last_at = out.len() + bytes.len() - N;
-    out.extend_from_slice(first);
-    out.truncate(last_at);
-    out.extend_from_slice(last);
-}
-
 /// Four numbers at once, for the processor to write as it will read them.
 #[inline(always)]
 fn four(first: u32, second: u32, third: u32, fourth: u32) -> [u8; 16] {
     let high = u64::from(first) << 32 | u64::from(second);
     let low = u64::from(third) << 32 | u64::from(fourth);
     (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_pieces_are_appended_whole_whatever_their_length() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        for length in 0..=bytes.len() {
-            let mut out = BytesMut::from(&b"before"[..]);
-            put_short(&bytes[..length], &mut out);
-            assert_eq!(out, [b"before", &bytes[..length]].concat());
-        }
-    }
 }

@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::{
     Endpoint, RewriteError, RewriteFault, Route, Translate,
-    identifier::put_short,
     route::Pieces,
     scan::{Cursor, Stop, scan},
     token::{self, FunHead, NoToken, Token},
@@ -410,7 +409,7 @@ fn write_end((end, bytes): (Endpoint<'_>, &[u8]), translate: &mut impl Translate
         }
         Endpoint::Name(_) => {}
     }
-    put_short(bytes, out);
+    out.extend_from_slice(bytes);
 }
 
 /// What of a piece is written.
@@ -450,7 +449,7 @@ impl<'a> Copy<'a> {
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<(), RewriteError> {
         if self.copied < at {
-            put_short(&self.input[self.copied..at], out);
+            out.extend_from_slice(&self.input[self.copied..at]);
         }
         write(out);
         self.copied = at + size;
