@@ -26,7 +26,7 @@
 //! | `translate` | what becomes of identifiers as they cross |
 //! | `link`, `lanes`, `peer` | links and far gateways |
 //! | `local`, `remote`, `carry` | signals out, signals in, and what both do |
-//! | `watches`, `lost` | monitors and links, and what fires them |
+//! | `watches`, `through`, `lost` | monitors and links, also of two other clusters, and what fires them |
 //! | `directory`, `groups` | groups |
 //! | `cells` | who is in which cell, beside the machine |
 //! | `services` | groups that are services, and who serves a key |
@@ -56,6 +56,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod through;
 mod translate;
 mod watches;
 

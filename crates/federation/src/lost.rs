@@ -59,6 +59,7 @@ impl Federation {
             }
             self.release_inward(now, slot, &inward);
         }
+        self.through_lost(now, peer);
         for ((own, slot), linked) in take(&mut self.watches.links, |_, linked| linked.peer == peer) {
             let far = self.proxy(slot);
             match linked.unlinking {

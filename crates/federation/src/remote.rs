@@ -239,20 +239,19 @@ impl Federation {
     fn remote_link(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, ends: &Ends) -> Result<(), Refusal> {
         let quota = self.take_quota(now, peer, route);
         let made = match self.receiver(now, peer, &ends.to) {
-            _ if quota.is_err() => quota.map(|()| ends.to),
+            _ if quota.is_err() => quota.map(|()| None),
             None => Err(Refusal::NotGranted),
-            // Links end at the gateways of the two clusters; those through a third one are not kept.
-            Some(Receiver::Far(..)) => Err(Refusal::NoConnection),
+            Some(Receiver::Far(via, to)) => self.link_through(now, peer, route, &ends.from, (via, to)).map(|()| None),
             Some(Receiver::Own(..)) if self.watches.links.len() >= self.settings.limits.watches_max => {
                 Err(Refusal::TooManyWatches)
             }
             Some(Receiver::Own(to, _)) => {
-                self.carry_in(now, peer, to.name, node_lane(&ends.from), &signal(route)).map(|()| to)
+                self.carry_in(now, peer, to.name, node_lane(&ends.from), &signal(route)).map(|()| Some(to))
             }
         };
         match made {
             Ok(own) => {
-                if let Some(slot) = self.identifiers.far_pid(peer, &ends.from) {
+                if let Some((own, slot)) = own.zip(self.identifiers.far_pid(peer, &ends.from)) {
                     self.add_link(now, own, slot, peer);
                 }
                 Ok(())
@@ -279,6 +278,9 @@ impl Federation {
                 return Ok(());
             }
         }
+        if self.unlink_through(now, peer, route, (&ends.from, &ends.to)) {
+            return Ok(());
+        }
         let (from, to) = (self.identifiers.home_pid(&ends.to), self.identifiers.home_pid(&ends.from));
         let control = Control::UnlinkIdAck { id, from, to };
         self.say(now, peer, Lane::of(ends.to.id, ends.to.serial), control, None);
@@ -287,6 +289,9 @@ impl Federation {
 
     fn remote_unlinked(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, ends: &Ends) -> Result<(), Refusal> {
         let id = unlink_id(route).ok_or(Refusal::Malformed)?;
+        if !self.identifiers.names.name(ends.to.name).own {
+            return self.unlinked_through(now, peer, route, (&ends.from, &ends.to));
+        }
         let slot = self.identifiers.far_pid(peer, &ends.from).ok_or(Refusal::NotWatched)?;
         let known = self.watches.links.get(&(ends.to, slot)).copied();
         let linked = known.filter(|linked| linked.peer == peer && linked.unlinking == Some(id));
@@ -298,6 +303,9 @@ impl Federation {
     }
 
     fn remote_exit(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, ends: &Ends) -> Result<(), Refusal> {
+        if !self.identifiers.names.name(ends.to.name).own {
+            return self.exit_through(now, peer, route, (&ends.from, &ends.to));
+        }
         let slot = self.identifiers.far_pid(peer, &ends.from).ok_or(Refusal::ExitWithoutLink)?;
         let known = self.watches.links.get(&(ends.to, slot)).copied();
         let linked = known.filter(|linked| linked.peer == peer).ok_or(Refusal::ExitWithoutLink)?;

@@ -120,7 +120,7 @@ impl Federation {
             far: far.pids.len() + far.ports.len() + far.references.len(),
             own: own.pids.len() + own.ports.len() + own.references.len(),
             names: self.identifiers.names.len(),
-            watches: watches.outward.len() + watches.inward.len() + watches.links.len(),
+            watches: watches.outward.len() + watches.inward.len() + watches.links.len() + watches.between.len(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     identifiers::{PidKey, ReferenceKey},
     peer::PeerId,
     table::Slot,
+    through::Pair,
 };
 
 /// A monitor of a process of this cluster.
@@ -49,12 +50,31 @@ pub(crate) struct Linked {
     pub(crate) unlinking: Option<u64>,
 }
 
+/// A link between processes of two other clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Between {
+    /// Behind two gateways.
+    pub(crate) ends: [End; 2],
+}
+
+/// One of its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) peer: PeerId,
+    /// The entry that it holds.
+    pub(crate) slot: Slot,
+    /// The id of its unlink that the other end has not confirmed yet.
+    pub(crate) unlinking: Option<u64>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     pub(crate) outward: BTreeMap<ReferenceKey, Outward>,
     pub(crate) inward: BTreeMap<Slot, Inward>,
     pub(crate) links: BTreeMap<(PidKey, Slot), Linked>,
+    /// By the entries of both ends.
+    pub(crate) between: BTreeMap<Pair, Between>,
 }
 
 /// Takes out what fits, in order.

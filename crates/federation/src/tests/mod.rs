@@ -9,6 +9,7 @@ mod links;
 mod messages;
 mod roles;
 mod services;
+mod through;
 mod watching;
 
 use std::{
@@ -45,6 +46,8 @@ pub(super) struct World {
     /// The other end of each end.
     pub(super) wires: BTreeMap<LinkId, (usize, LinkId)>,
     links: u64,
+    /// How much later what a gateway says arrives, by the clock of who hears it.
+    pub(super) delays: BTreeMap<usize, Duration>,
     /// Bytes that crossed.
     pub(super) carried: usize,
 }
@@ -112,7 +115,8 @@ impl World {
             let (delivered, published, notices) = (VecDeque::new(), BTreeMap::new(), Vec::new());
             Gateway { machine, delivered, published, notices }
         });
-        Self { now, gateways: gateways.collect(), wires: BTreeMap::new(), links: 0, carried: 0 }
+        let (wires, delays) = (BTreeMap::new(), BTreeMap::new());
+        Self { now, gateways: gateways.collect(), wires, links: 0, delays, carried: 0 }
     }
 
     /// Two clusters, `east` and `west`, that are linked.
@@ -161,7 +165,8 @@ impl World {
                 }
                 self.carried += out.len();
                 if let Some((other, there)) = self.wires.get(&link).copied() {
-                    self.gateways[other].machine.handle_link(now, there, &out);
+                    let late = self.delays.get(&place).copied().unwrap_or_default();
+                    self.gateways[other].machine.handle_link(now + late, there, &out);
                 }
             }
             Output::Close { link, farewell, .. } => {

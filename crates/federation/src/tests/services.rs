@@ -91,6 +91,37 @@ fn a_far_member_serves_where_there_is_no_near_one_and_a_zone_goes_before_a_clust
 }
 
 #[test]
+fn of_several_far_clusters_one_of_the_region_serves_then_the_one_that_answers_fastest() {
+    let with = |name, number, zone, region| Settings { place: place(zone, region), ..settings(name, number) };
+    let mut world = World::with(vec![
+        with("east", 1, "za", "r1"),
+        with("near", 2, "zb", "r1"),
+        with("slow", 3, "zc", "r2"),
+        with("quick", 4, "zd", "r3"),
+    ]);
+    for (other, delay) in [(1, 90), (2, 80), (3, 20)] {
+        world.delays.insert(other, Duration::from_millis(delay));
+        world.link(0, other);
+    }
+    world.pass(Duration::from_secs(6));
+    let processes = [(1, pid("shop@near", 1)), (2, pid("shop@slow", 2)), (3, pid("shop@quick", 3))];
+    for (at, process) in &processes {
+        serve(&mut world, *at, 0, process);
+    }
+    // The one of the region is the slowest of all.
+    for served in [1, 3, 2] {
+        for key in 0..20 {
+            assert_eq!(served_by(&world, 0, key, "shop@east"), served, "key {key}");
+        }
+        let (at, process) = processes.iter().find(|(_, process)| process.id == served).expect("one of them");
+        let key = group(&term!({orders, 0}));
+        world.gateways[*at].machine.local_left(world.now, &key, std::slice::from_ref(process));
+        world.run();
+    }
+    assert_eq!(route(&world, 0, 1, "shop@east"), None);
+}
+
+#[test]
 fn the_directory_names_all_services_and_a_lost_link_takes_its_members_away() {
     let mut world = served(2);
     let of = |world: &World| {
