@@ -9,15 +9,19 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use metacluster_erl::{
     Node, RegisterError, SendError,
-    node::{PeerInfo, relay::Relay},
+    node::{
+        PeerInfo,
+        relay::{Encoded, Relay},
+    },
     pg::Scope,
     wire::{
-        Term,
+        Atom, Term,
         rewrite::{Endpoint, Route},
+        sink::{Chain, Sink as _},
         term::{self, Limits},
     },
 };
-use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Piece, Refusal, Status};
+use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Refusal, Status};
 use metacluster_types::{AgentId, ClusterName, EventKind, NodeName, Subject};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
@@ -41,9 +45,26 @@ pub(crate) struct Hub {
 
 struct State {
     machine: Federation,
+    /// Empty but while what the machine puts out is carried out.
+    bundle: Bundle,
     links: BTreeMap<LinkId, Arc<Outlet>>,
     scopes: BTreeMap<String, Scope>,
     last_link: u64,
+}
+
+/// Messages to one node that are sent together.
+#[derive(Default)]
+struct Bundle {
+    node: Option<Atom>,
+    messages: Vec<Encoded>,
+}
+
+impl Bundle {
+    /// The messages that are there are for the same node, or there are none.
+    fn add(&mut self, node: Atom, message: Encoded) {
+        self.node.get_or_insert(node);
+        self.messages.push(message);
+    }
 }
 
 /// What the writer of a link waits for.
@@ -90,7 +111,8 @@ impl Outlet {
 
 impl Hub {
     pub(crate) fn new(machine: Federation, clock: Clock, node: Node, log: EventLog) -> Arc<Self> {
-        let state = State { machine, links: BTreeMap::new(), scopes: BTreeMap::new(), last_link: 0 };
+        let (links, scopes) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { machine, bundle: Bundle::default(), links, scopes, last_link: 0 };
         let (sooner, changed) = (Notify::new(), watch::Sender::new(0));
         Arc::new(Self { state: Mutex::new(state), clock, node, log, sooner, changed })
     }
@@ -143,15 +165,16 @@ impl Hub {
     }
 
     /// What is to be written to a link now.
-    pub(crate) fn take(&self, link: LinkId, pieces: &mut Vec<Piece>) {
+    pub(crate) fn take(&self, link: LinkId, batch: &mut Chain) {
         let now = self.clock.now();
         let mut state = self.lock();
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES
+        while batch.len() < BATCH_BYTES
             && let Some(piece) = state.machine.poll_transmit(now, link)
         {
-            bytes += piece.body.len();
-            pieces.push(piece);
+            if let Some(head) = &piece.head {
+                batch.put_slice(head);
+            }
+            batch.put_shared(&piece.body);
         }
     }
 
@@ -217,6 +240,15 @@ impl Hub {
     /// Nothing here waits.
     fn carry_out(&self, state: &mut State) {
         while let Some(output) = state.machine.poll_output() {
+            // Nothing overtakes what waits to be sent, and messages to one node go together.
+            let goes_on = match &output {
+                Output::Deliver { node, .. } | Output::Signal { node, .. } => state.bundle.node.as_ref() == Some(node),
+                Output::Transmit(_) => true,
+                Output::Close { .. } | Output::Publish { .. } | Output::Withdraw { .. } | Output::Notice(_) => false,
+            };
+            if !goes_on {
+                self.send_bundle(state);
+            }
             match output {
                 Output::Transmit(link) => {
                     if let Some(outlet) = state.links.get(&link) {
@@ -232,11 +264,11 @@ impl Hub {
                     }
                 }
                 Output::Deliver { node, lane, control, payload, signal } => {
-                    self.send(state, node.as_str(), lane, control, payload, signal);
+                    state.bundle.add(node, Encoded { lane, control, payload, signal });
                 }
                 Output::Signal { node, lane, control, payload } => {
-                    let payload = payload.map(|term| encoded(&term));
-                    self.send(state, node.as_str(), lane, encoded(&Term::from(control)), payload, true);
+                    let (control, payload) = (encoded(&Term::from(control)), payload.map(|term| encoded(&term)));
+                    state.bundle.add(node, Encoded { lane, control, payload, signal: true });
                 }
                 Output::Publish { group, members } => {
                     if let (Some(scope), Some(name)) = (state.scopes.get(&group.scope), decoded(&group))
@@ -253,23 +285,22 @@ impl Hub {
                 Output::Notice(notice) => self.tell(notice),
             }
         }
+        self.send_bundle(state);
     }
 
     /// What a node does not take is dropped and counted.
-    fn send(&self, state: &mut State, node: &str, lane: u64, control: Bytes, payload: Option<Bytes>, signal: bool) {
-        let Ok(name) = NodeName::new(node) else { return };
-        match self.node.send_encoded(&name, lane, control, payload, signal) {
-            Ok(()) => {}
-            Err(SendError::Busy) => {
-                if state.machine.dropped(Refusal::SlowNode).is_power_of_two() {
-                    warn!("federation: {node} does not read, and messages to it are dropped");
-                }
-            }
-            Err(error) => {
-                state.machine.dropped(Refusal::NoConnection);
+    fn send_bundle(&self, state: &mut State) {
+        let State { machine, bundle, .. } = state;
+        let Some(node) = bundle.node.take() else { return };
+        let Ok(name) = NodeName::new(node.as_str()) else { return bundle.messages.clear() };
+        self.node.send_encoded(&name, &mut bundle.messages, |error| {
+            if error != SendError::Busy {
+                machine.dropped(Refusal::NoConnection);
                 debug!("federation: a message to {node} is dropped: {error}");
+            } else if machine.dropped(Refusal::SlowNode).is_power_of_two() {
+                warn!("federation: {node} does not read, and messages to it are dropped");
             }
-        }
+        });
     }
 
     fn tell(&self, notice: Notice) {
@@ -301,7 +332,7 @@ impl Hub {
 }
 
 impl Relay for Hub {
-    fn take(&self, _peer: &PeerInfo, route: &Route<'_>, body: &Bytes) -> bool {
+    fn take(&self, _peer: &PeerInfo, route: &Route<'_>, _body: &Bytes) -> bool {
         // Most that the node itself gets says so without a lock.
         if !matches!(route.to, Some(Endpoint::Pid(_) | Endpoint::Alias(_))) {
             return false;
@@ -310,9 +341,13 @@ impl Relay for Hub {
         if !state.machine.is_for_far(route) {
             return false;
         }
-        state.machine.handle_local(self.clock.now(), body);
-        self.carry_out(&mut state);
+        state.machine.handle_route(self.clock.now(), route);
         true
+    }
+
+    /// Writers are woken once for all that came.
+    fn pause(&self) {
+        self.carry_out(&mut self.lock());
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use metacluster_erl::wire::sink::Chain;
 use metacluster_federation::LinkId;
 use metacluster_types::{AgentId, ClusterName};
 use tokio::{
@@ -14,12 +15,11 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsStream;
 use tracing::{debug, warn};
 
 use super::{
     hub::{End, Hub, Outlet},
-    tls::Identity,
+    tls::{Identity, Secured},
 };
 
 /// How long a dial with its TLS may take, either way.
@@ -35,6 +35,8 @@ const LIVED: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
+/// A buffer larger than this is given back once it is written.
+const BATCH_KEPT_BYTES: usize = 64 << 10;
 
 /// Takes links until it is aborted.
 pub(super) async fn listen(hub: Arc<Hub>, identity: Arc<Identity>, listener: TcpListener) {
@@ -104,7 +106,7 @@ pub(super) async fn dial(hub: Arc<Hub>, identity: Arc<Identity>, address: String
     }
 }
 
-async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream<TcpStream>, ClusterName), String> {
+async fn connect(identity: &Identity, address: &str) -> Result<(Secured, ClusterName), String> {
     let mut failed = "it has no address".to_owned();
     for address in lookup_host(address).await.map_err(|error| error.to_string())? {
         match TcpStream::connect(address).await {
@@ -116,14 +118,9 @@ async fn connect(identity: &Identity, address: &str) -> Result<(TlsStream<TcpStr
 }
 
 /// Runs a link to its end; the gateway at its other end, if it said who it is and we ended it.
-async fn run(
-    hub: &Arc<Hub>,
-    stream: TlsStream<TcpStream>,
-    cluster: ClusterName,
-    dialled: bool,
-) -> Option<(ClusterName, AgentId)> {
+async fn run(hub: &Arc<Hub>, stream: Secured, cluster: ClusterName, dialled: bool) -> Option<(ClusterName, AgentId)> {
     // Signals are small and somebody waits for each.
-    drop(stream.get_ref().0.set_nodelay(true));
+    drop(stream.get_ref().0.get_ref().set_nodelay(true));
     let (link, outlet) = hub.open(cluster, dialled);
     let closing = Closing { hub, link };
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -135,7 +132,7 @@ async fn run(
     };
     if end.as_ref().is_none_or(|end| end.farewell.is_empty()) {
         // Reset: what waits in the system must not arrive when another link is in use.
-        drop(reader.unsplit(writer).get_ref().0.set_zero_linger());
+        drop(reader.unsplit(writer).get_ref().0.get_ref().set_zero_linger());
     }
     drop(closing);
     let end = end?;
@@ -155,7 +152,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-async fn read(hub: &Hub, link: LinkId, reader: &mut ReadHalf<TlsStream<TcpStream>>) {
+async fn read(hub: &Hub, link: LinkId, reader: &mut ReadHalf<Secured>) {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
         buffer.clear();
@@ -168,11 +165,11 @@ async fn read(hub: &Hub, link: LinkId, reader: &mut ReadHalf<TlsStream<TcpStream
     }
 }
 
-async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, writer: &mut WriteHalf<TlsStream<TcpStream>>) -> Option<End> {
-    let mut pieces = Vec::new();
+async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, writer: &mut WriteHalf<Secured>) -> Option<End> {
+    let mut batch = Chain::default();
     loop {
-        hub.take(link, &mut pieces);
-        if pieces.is_empty() {
+        hub.take(link, &mut batch);
+        if batch.is_empty() {
             if let Some(end) = outlet.end() {
                 let farewell = async {
                     writer.write_all(&end.farewell).await?;
@@ -184,14 +181,12 @@ async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, writer: &mut WriteHalf<
             outlet.ready().await;
             continue;
         }
-        for piece in pieces.drain(..) {
-            let head = piece.head.as_ref().map_or(&[][..], |head| head);
-            if writer.write_all(head).await.is_err() || writer.write_all(&piece.body).await.is_err() {
-                return outlet.end();
-            }
-        }
-        if writer.flush().await.is_err() {
+        // What is there at once is written at once, in as few records as it takes.
+        if writer.write_all_buf(&mut batch).await.is_err() || writer.flush().await.is_err() {
             return outlet.end();
+        }
+        if batch.capacity() > BATCH_KEPT_BYTES {
+            batch = Chain::default();
         }
     }
 }

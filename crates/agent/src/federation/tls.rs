@@ -20,7 +20,7 @@ use rustls::{
     server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
     version::TLS13,
 };
-use tokio::net::TcpStream;
+use tokio::{io::BufReader, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// Why there is no identity. Nothing runs then.
@@ -74,6 +74,12 @@ pub(super) enum HandshakeError {
     #[error("its certificate is of no cluster that is trusted here")]
     Untrusted,
 }
+
+/// How much is read from a socket at once: rustls alone would ask for a quarter of a record at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// The stream of a link.
+pub(super) type Secured = TlsStream<BufReader<TcpStream>>;
 
 /// See the module.
 pub struct Identity {
@@ -144,17 +150,16 @@ impl Identity {
         &self,
         stream: TcpStream,
         address: IpAddr,
-    ) -> Result<(TlsStream<TcpStream>, ClusterName), HandshakeError> {
+    ) -> Result<(Secured, ClusterName), HandshakeError> {
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
         let stream = TlsStream::from(self.client.connect(ServerName::from(address), stream).await?);
         let cluster = self.cluster(stream.get_ref().1.peer_certificates())?;
         Ok((stream, cluster))
     }
 
     /// Shakes hands with who has dialled.
-    pub(super) async fn accept(
-        &self,
-        stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, ClusterName), HandshakeError> {
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<(Secured, ClusterName), HandshakeError> {
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
         let stream = TlsStream::from(self.server.accept(stream).await?);
         let cluster = self.cluster(stream.get_ref().1.peer_certificates())?;
         Ok((stream, cluster))

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use metacluster_erl_wire::{
     Pid, Term,
     control::Control,
@@ -36,6 +36,7 @@ use super::{
     event::PeerInfo,
     outbox::{Entry, Full, Outbox, Outgoing},
     registry::Signal,
+    relay::Encoded,
     schedule::{Lane, Schedule},
     signals,
     stream::Stream,
@@ -145,20 +146,19 @@ impl Connection {
         self.push_entry(Entry { lane, ..entry(control, None) })
     }
 
-    /// Queues a message that is bytes already; with `signal`, one that must not be lost.
-    pub(crate) fn push_encoded(
-        &self,
-        lane: u64,
-        control: Bytes,
-        payload: Option<Bytes>,
-        signal: bool,
-    ) -> Result<(), Full> {
-        let message = Outgoing::Encoded(control, payload.map(Payload::from_bytes));
-        let entry = Entry { lane: Lane::of_number(lane), message };
-        if signal {
-            if self.push_entry(entry) { Ok(()) } else { Err(Full::Closed) }
-        } else {
-            self.outbox.push_message(entry)
+    /// Queues messages that are bytes already.
+    pub(crate) fn push_encoded(&self, messages: impl Iterator<Item = Encoded>, mut refused: impl FnMut(Full)) {
+        let mut overloaded = false;
+        let entries = messages.map(|Encoded { lane, control, payload, signal }| {
+            let message = Outgoing::Encoded(control, payload.map(Payload::from_bytes));
+            (Entry { lane: Lane::of_number(lane), message }, signal)
+        });
+        self.outbox.push_all(entries, |full, signal| {
+            overloaded |= signal && full == Full::Busy;
+            refused(full);
+        });
+        if overloaded {
+            self.close(DownReason::Overloaded(self.outbox.signal_bytes_max()));
         }
     }
 
@@ -295,6 +295,9 @@ async fn read(
                 Ok(None) => break,
                 Err(error) => return DownReason::Protocol(error.to_string()),
             }
+        }
+        if let Some(relay) = inner.relay.get() {
+            relay.pause();
         }
         let mut into = decoder.room(room);
         let current = *tick_time.borrow_and_update();

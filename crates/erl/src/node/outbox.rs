@@ -65,6 +65,21 @@ struct Inner {
     closed: bool,
 }
 
+impl Inner {
+    fn push(&mut self, entry: Entry, bytes_max: usize) -> Result<(), Full> {
+        if self.closed {
+            return Err(Full::Closed);
+        }
+        let cost = cost(&entry.message);
+        if self.bytes > 0 && self.bytes.saturating_add(cost) > bytes_max {
+            return Err(Full::Busy);
+        }
+        self.bytes += cost;
+        self.queue.push_back(entry);
+        Ok(())
+    }
+}
+
 impl Outbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { inner: Mutex::default(), bytes_max, ready: Notify::new(), room: Notify::new() }
@@ -75,19 +90,23 @@ impl Outbox {
     }
 
     fn push_below(&self, entry: Entry, bytes_max: usize) -> Result<(), Full> {
-        let mut inner = self.lock();
-        if inner.closed {
-            return Err(Full::Closed);
-        }
-        let cost = cost(&entry.message);
-        if inner.bytes > 0 && inner.bytes.saturating_add(cost) > bytes_max {
-            return Err(Full::Busy);
-        }
-        inner.bytes += cost;
-        inner.queue.push_back(entry);
-        drop(inner);
+        self.lock().push(entry, bytes_max)?;
         self.ready.notify_one();
         Ok(())
+    }
+
+    /// Queues messages and, where so marked, signals, in this order. `refused` is told of each that found no room, and
+    /// whether it was a signal.
+    pub(crate) fn push_all(&self, entries: impl Iterator<Item = (Entry, bool)>, mut refused: impl FnMut(Full, bool)) {
+        let mut inner = self.lock();
+        for (entry, signal) in entries {
+            let bytes_max = if signal { self.signal_bytes_max() } else { self.bytes_max };
+            if let Err(full) = inner.push(entry, bytes_max) {
+                refused(full, signal);
+            }
+        }
+        drop(inner);
+        self.ready.notify_one();
     }
 
     /// Queues a message.
@@ -219,6 +238,20 @@ mod tests {
         assert_eq!(outbox.push_message(message(100)), Err(Full::Busy));
         assert_eq!(outbox.push_signal(message(3_000)), Ok(()));
         assert_eq!(outbox.push_signal(message(100)), Err(Full::Busy), "signals have a bound too");
+    }
+
+    #[tokio::test]
+    async fn of_several_at_once_those_that_find_no_room_are_named() {
+        let outbox = Outbox::new(1_000);
+        let mut refused = Vec::new();
+        let entries = [(900, false), (200, false), (500, true), (100, false), (3_000, true)];
+        let entries = entries.map(|(cost, signal)| (message(cost), signal));
+        outbox.push_all(entries.into_iter(), |full, signal| refused.push((full, signal)));
+        assert_eq!(refused, [(Full::Busy, false), (Full::Busy, false), (Full::Busy, true)]);
+        assert!(outbox.ready().await);
+        assert_eq!(taken(&outbox), 2);
+        outbox.close();
+        outbox.push_all([(message(100), true)].into_iter(), |full, _| assert_eq!(full, Full::Closed));
     }
 
     #[tokio::test]

@@ -17,6 +17,23 @@ pub trait Relay: Send + Sync {
     /// Whether it takes this message of that peer: its route, and its control message and payload in a row, without
     /// version byte. What it does not take is a message for the node itself.
     fn take(&self, peer: &PeerInfo, route: &Route<'_>, body: &Bytes) -> bool;
+
+    /// All that has come over a connection so far was shown: what was put off may be done now, at once for all of it.
+    fn pause(&self) {}
+}
+
+/// A message that is bytes already: a control message without version byte, and its payload, which must be there exactly
+/// when the operation has one.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// Those of one lane keep their order.
+    pub lane: u64,
+    /// The control message.
+    pub control: Bytes,
+    /// The payload.
+    pub payload: Option<Bytes>,
+    /// It is not refused because of those that wait.
+    pub signal: bool,
 }
 
 impl Node {
@@ -32,21 +49,12 @@ impl Node {
         self.inner.registry.identifiers().mark(Purpose::Relay)
     }
 
-    /// Sends a message that is bytes already: a control message without version byte, and its payload, which must be there
-    /// exactly when the operation has one. Those of one `lane` keep their order; a `signal` is not refused because of
-    /// those that wait.
-    ///
-    /// # Errors
-    /// When the message was not queued.
-    pub fn send_encoded(
-        &self,
-        node: &NodeName,
-        lane: u64,
-        control: Bytes,
-        payload: Option<Bytes>,
-        signal: bool,
-    ) -> Result<(), SendError> {
-        let connection = self.inner.peers.connection_of(node).ok_or(SendError::NoConnection)?;
-        Ok(connection.push_encoded(lane, control, payload, signal)?)
+    /// Sends messages that are bytes already, in this order, and takes them out of `messages`. `refused` is told of each that
+    /// was not queued.
+    pub fn send_encoded(&self, node: &NodeName, messages: &mut Vec<Encoded>, mut refused: impl FnMut(SendError)) {
+        let Some(connection) = self.inner.peers.connection_of(node) else {
+            return messages.drain(..).for_each(|_| refused(SendError::NoConnection));
+        };
+        connection.push_encoded(messages.drain(..), |full| refused(full.into()));
     }
 }

@@ -63,12 +63,19 @@ impl Heard {
     }
 }
 
-/// One pid, or a list of them.
+/// One pid, or a list of them. Those of one node, which are all, share its name.
 fn pids(term: &Term) -> Option<Vec<Pid>> {
-    match term.as_pid() {
-        Some(pid) => Some(vec![pid.clone()]),
-        None => term.as_list()?.iter().map(|item| item.as_pid().cloned()).collect(),
-    }
+    let list = match term.as_pid() {
+        Some(_) => std::slice::from_ref(term),
+        None => term.as_list()?,
+    };
+    let first = list.first().and_then(|item| Some(&item.as_pid()?.node));
+    let pid = |item: &Term| {
+        let pid = item.as_pid()?;
+        let node = first.filter(|first| **first == pid.node).unwrap_or(&pid.node).clone();
+        Some(Pid { node, id: pid.id, serial: pid.serial, creation: pid.creation })
+    };
+    list.iter().map(pid).collect()
 }
 
 pub(super) fn discover(own: &Pid) -> Term {

@@ -38,7 +38,8 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct Overlay {
     own: Pid,
-    /// Processes of this node and the groups that they are in, each as often as it joined.
+    /// Processes of this node and the groups that they are in, each as often as it joined. Those that stand for processes
+    /// elsewhere stand in the groups alone.
     local: BTreeMap<Pid, Vec<Term>>,
     peers: BTreeMap<Pid, Peer>,
     groups: BTreeMap<Term, Group>,
@@ -59,7 +60,8 @@ struct Peer {
 #[derive(Debug, Default)]
 struct Group {
     local: Vec<Pid>,
-    remote: Vec<Pid>,
+    /// How many members the peers have of it, all together.
+    remote: usize,
 }
 
 impl Overlay {
@@ -73,7 +75,9 @@ impl Overlay {
     }
 
     pub(super) fn members(&self, group: &Term) -> Vec<Pid> {
-        self.groups.get(group).map_or_else(Vec::new, |group| [&*group.local, &*group.remote].concat())
+        let mut members = self.local_members(group);
+        self.peers.values().filter_map(|peer| peer.groups.get(group)).for_each(|pids| members.extend_from_slice(pids));
+        members
     }
 
     pub(super) fn local_members(&self, group: &Term) -> Vec<Pid> {
@@ -117,9 +121,6 @@ impl Overlay {
 
     /// Pids of this node that stand for processes elsewhere join a group, in one message.
     pub(super) fn announce(&mut self, group: &Term, pids: &[Pid]) {
-        for pid in pids {
-            self.local.entry(pid.clone()).or_default().push(group.clone());
-        }
         self.groups.entry(group.clone()).or_default().local.extend_from_slice(pids);
         self.tell_peers(&message::join_all(&self.own, group, pids));
         self.tell(Change::Joined { group: group.clone(), pids: pids.to_vec() });
@@ -130,15 +131,6 @@ impl Overlay {
         let Some(entry) = self.groups.get_mut(group) else { return };
         let gone = take(&mut entry.local, pids);
         self.tidy(group);
-        for pid in &gone {
-            let Some(groups) = self.local.get_mut(pid) else { continue };
-            if let Some(place) = groups.iter().position(|joined| joined == group) {
-                groups.remove(place);
-            }
-            if groups.is_empty() {
-                self.local.remove(pid);
-            }
-        }
         if !gone.is_empty() {
             self.tell_peers(&message::leave_all(&self.own, &gone, group));
             self.tell(Change::Left { group: group.clone(), pids: gone });
@@ -294,17 +286,20 @@ impl Overlay {
         if pids.is_empty() {
             return;
         }
-        self.groups.entry(group.clone()).or_default().remote.extend(pids.iter().cloned());
+        self.groups.entry(group.clone()).or_default().remote += pids.len();
         self.tell(Change::Joined { group: group.clone(), pids });
     }
 
+    /// Members of a peer, which were added before.
     fn remove(&mut self, group: &Term, pids: &[Pid]) {
-        let Some(entry) = self.groups.get_mut(group) else { return };
-        let gone = take(&mut entry.remote, pids);
-        self.tidy(group);
-        if !gone.is_empty() {
-            self.tell(Change::Left { group: group.clone(), pids: gone });
+        if pids.is_empty() {
+            return;
         }
+        if let Some(entry) = self.groups.get_mut(group) {
+            entry.remote = entry.remote.saturating_sub(pids.len());
+        }
+        self.tidy(group);
+        self.tell(Change::Left { group: group.clone(), pids: pids.to_vec() });
     }
 
     /// A process of this node is no longer in these groups, each counted once.
@@ -322,7 +317,7 @@ impl Overlay {
     }
 
     fn tidy(&mut self, group: &Term) {
-        if self.groups.get(group).is_some_and(|entry| entry.local.is_empty() && entry.remote.is_empty()) {
+        if self.groups.get(group).is_some_and(|entry| entry.local.is_empty() && entry.remote == 0) {
             self.groups.remove(group);
         }
     }
