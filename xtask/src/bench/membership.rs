@@ -19,12 +19,14 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-fn add(report: &mut Report, line: &str) -> Result<()> {
+/// Adds a figure of a bench of `sim`.
+pub(super) fn add(report: &mut Report, line: &str) -> Result<()> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [what, unit, bound, of, ours, theirs] = fields[..] else { bail!("not six fields") };
     let unit = match unit {
         "s" => "s",
         "B/s" => "B/s",
+        "B" => "B",
         _ => "",
     };
     let bound = match (bound, of) {

@@ -16,7 +16,7 @@ use std::{fmt, time::Duration};
 
 use metacluster_types::Instant;
 
-pub use figures::{Rest, at_rest};
+pub use figures::{Partition, Rest, after_partition, at_rest};
 
 use world::World;
 

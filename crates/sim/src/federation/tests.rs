@@ -102,3 +102,20 @@ fn groups_at_rest_cost_little() {
     // Signs of life alone.
     assert!(rest.minute_bytes < 90 * 60 * 2 * 30, "{rest:?}");
 }
+
+#[test]
+fn halves_that_come_together_again_say_what_changed_and_nothing_else() {
+    let parted = after_partition(10, 1_000, 10);
+    assert_eq!(parted.wrong, 0, "{parted:?}");
+    // Five ways of 50 ms: hello, who may ask, what each has, what differs, and the last of it.
+    assert!(parted.time <= Duration::from_millis(250), "{parted:?}");
+    // 25 links between the halves, 50 ways: of 64 parts some ten differ, each with its 16 groups.
+    assert!(parted.bytes < 50 * (1_500 + 10 * 16 * 100), "{parted:?}");
+}
+
+#[test]
+fn a_group_that_did_not_come_is_found() {
+    let parted = figures::parted(4, 50, 5, true);
+    // The member that each of the three others should have, and the one that they have in its place.
+    assert_eq!(parted.wrong, 6, "{parted:?}");
+}

@@ -76,7 +76,7 @@ send(Sink, Bytes, Left, Window) -> Sink ! Bytes, send(Sink, Bytes, Left - 1, Win
 
 done() -> receive done -> ok; {more, _} -> done() end.
 
-%% Notes when so many members of the groups `{many, _}` have come.
+%% Notes when so many members of the groups `<<"many", _>>` have come.
 await(Count, Within) ->
     Asks = self(),
     Waits = spawn(fun() ->
@@ -90,7 +90,7 @@ await(Count, Within) ->
 
 members(_, Left, _) when Left =< 0 -> ok;
 members(Ref, Left, Within) ->
-    receive {Ref, join, {many, _}, Pids} -> members(Ref, Left - length(Pids), Within)
+    receive {Ref, join, <<"many", _/binary>>, Pids} -> members(Ref, Left - length(Pids), Within)
     after Within -> exit({missing, Left}) end.
 
 came() ->
@@ -102,7 +102,7 @@ crowd(Groups, Each) ->
     Hold = fun() -> receive stop -> ok end end,
     Pids = [{Group, [spawn(Hold) || _ <- lists:seq(1, Each)]} || Group <- lists:seq(1, Groups)],
     At = os:system_time(microsecond),
-    [ok = pg:join({many, Group}, Members) || {Group, Members} <- Pids],
+    [ok = pg:join(<<"many ", (integer_to_binary(Group))/binary>>, Members) || {Group, Members} <- Pids],
     At.
 
 %% Notes when the members of a group come and go.

@@ -9,14 +9,14 @@ mod ways;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use metacluster_testbed::eventually_value;
+use metacluster_testbed::{capture, eventually_value};
 
 use self::ways::{Way, Ways};
 use super::{
-    GIVE_UP,
+    GIVE_UP, membership,
     report::{Bound, Report},
 };
-use crate::arguments::Options;
+use crate::{arguments::Options, process::cargo};
 
 /// Calls of a round.
 const CALLS: u32 = 3_000;
@@ -26,6 +26,8 @@ const LARGE: Stream = Stream { bytes: 64 << 10, count: 4_000, window: 48 };
 /// Groups that are published, and their members.
 const GROUPS: u32 = 1_000;
 const MEMBERS: u32 = 100;
+/// A thousand groups in each of ten clusters, under simulation.
+const SIMULATED: [&str; 6] = ["bench", "--quiet", "--package", "metacluster-sim", "--bench", "federation"];
 /// How often a process joins and leaves.
 const JOINS: usize = 30;
 
@@ -47,6 +49,10 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     streams(&mut report, &ways, rounds, ("64 KiB", LARGE), 0.5)?;
     comings(&mut report, &ways)?;
     members(&mut report, &ways)?;
+    drop(ways);
+    for line in capture(&mut cargo(&SIMULATED))?.lines() {
+        membership::add(&mut report, line).with_context(|| format!("the bench of sim printed `{line}`"))?;
+    }
     Ok(report)
 }
 
