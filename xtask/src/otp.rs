@@ -30,9 +30,9 @@ const PROGRAMS: [&str; 8] = ["elixir", "epmd", "erl", "erl_call", "erlc", "escri
 /// The file that says what a folder holds, once it is complete.
 const MARK: &str = "complete";
 
-/// The tests that talk to a real node. Those of epmd that put ours into the folders of the machine's own release are left
-/// out.
-const TESTS: [&[&str]; 2] = [
+/// The tests that talk to a real node, and that of two clusters of which one has the machine's own release. Those of epmd
+/// that put ours into the folders of that release are left out.
+const TESTS: [&[&str]; 3] = [
     &["test", "--no-fail-fast", "--package", "metacluster-erl", "--tests"],
     &[
         "test",
@@ -47,6 +47,7 @@ const TESTS: [&[&str]; 2] = [
         "--skip",
         "rabbitmq",
     ],
+    &["test", "--package", "metacluster-cli", "--test", "cluster", "federation_releases::"],
 ];
 
 /// Sets the release up and runs the tests against it.

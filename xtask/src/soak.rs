@@ -1,5 +1,7 @@
 //! `cargo xtask soak`: what is worth hours, not seconds.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::Result;
 
 use crate::{
@@ -14,20 +16,29 @@ const FLAPS: &str = "100";
 const FLAPS_TEST: &str =
     "hosts::a_cable_that_flaps_costs_no_link_between_two_healthy_hosts_and_each_flap_ends_in_the_full_mesh";
 
-/// Fuzzes the decoders for a quarter of `--minutes`, simulates fresh seeds for the rest, and has a cable flap a hundred
-/// times, which takes as long as it takes. All run, whatever fails.
+/// How many rounds of acts two clusters of real nodes go through, and the test of it.
+const ROUNDS: &str = "100";
+const ROUNDS_TEST: &str =
+    "federation_soak::what_processes_of_two_clusters_do_comes_out_as_in_one_but_for_what_a_cut_explains";
+
+/// Fuzzes the decoders for a quarter of `--minutes`, simulates fresh seeds for the rest, has a cable flap a hundred
+/// times, and has processes of two clusters act for a hundred rounds, which takes as long as it takes. All run, whatever
+/// fails.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let seconds = Options::read(arguments, &["minutes"], &[])?.number("minutes", 10)? * 60;
     let fuzzed = step("fuzzing", || fuzz(seconds / 4));
     let simulated = step("simulating", || simulate(seconds - seconds / 4));
-    let flapped = step("flapping", flap);
-    fuzzed.and(simulated).and(flapped)
+    let flapped = step("flapping", || cluster_test(FLAPS_TEST, "FLAPS", FLAPS));
+    let federated = step("two clusters", || cluster_test(ROUNDS_TEST, "SOAK_ROUNDS", ROUNDS));
+    fuzzed.and(simulated).and(flapped).and(federated)
 }
 
-/// Cuts the cables of hosts in namespaces again and again.
-fn flap() -> Result<()> {
+/// Runs a test of hosts in namespaces for longer than the suite does.
+fn cluster_test(name: &str, variable: &str, value: &str) -> Result<()> {
     let mut test = cargo(&["test", "--quiet", "--package", "metacluster-cli", "--test", "cluster"]);
-    must(test.args(["--", "--exact", FLAPS_TEST]).env("FLAPS", FLAPS).env("CI", "true"))
+    // Another run, other acts.
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+    must(test.args(["--", "--exact", name]).env(variable, value).env("SOAK_SEED", seed).env("CI", "true"))
 }
 
 /// Fuzzes the decoders of erl-wire. Inputs that break something are left in the target folder; those with an outcome of

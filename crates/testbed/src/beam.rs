@@ -31,6 +31,7 @@ const EVAL_WITHIN: Duration = Duration::from_secs(30);
 pub struct BeamBuilder<'h> {
     host: &'h Host,
     name: String,
+    program: PathBuf,
     elixir: bool,
     short: bool,
     distributed: bool,
@@ -41,13 +42,21 @@ pub struct BeamBuilder<'h> {
 impl<'h> BeamBuilder<'h> {
     pub(crate) fn new(host: &'h Host, basename: &str) -> Self {
         let name = host.node_name(basename);
-        Self { host, name, elixir: false, short: false, distributed: true, cookie: None, flags: Vec::new() }
+        let (program, cookie, flags) = (PathBuf::from("erl"), None, Vec::new());
+        Self { host, name, program, elixir: false, short: false, distributed: true, cookie, flags }
     }
 
     /// Starts it with `elixir` in place of `erl`.
     #[must_use]
     pub fn elixir(mut self) -> Self {
         self.elixir = true;
+        self
+    }
+
+    /// Starts it with this `erl`, such as that of another release.
+    #[must_use]
+    pub fn program(mut self, erl: impl Into<PathBuf>) -> Self {
+        self.program = erl.into();
         self
     }
 
@@ -107,7 +116,7 @@ impl<'h> BeamBuilder<'h> {
             }
             command.args(["--erl", &flags.join(" "), "--no-halt", "-e", &format!(":file.script('{script}')")]);
         } else {
-            command = self.host.command("erl");
+            command = self.host.command(&self.program);
             if self.distributed {
                 command.arg(if self.short { "-sname" } else { "-name" }).arg(&self.name);
             }

@@ -1,6 +1,8 @@
 //! Services of several clusters: a key has one partition everywhere, its member is found by a call, and the directory
 //! names them all. And what Phoenix sends over `pg` reaches the other cluster.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use metacluster_testbed::{eventually, require};
 
@@ -69,5 +71,51 @@ fn a_key_is_routed_to_its_partition_and_a_near_member_goes_first() -> Result<()>
     let unknown =
         west.beam.eval("[Gateway] = nodes(hidden), gen_server:call({metacluster, Gateway}, {route, nothing, 1})")?;
     assert_eq!(unknown, "{error,no_member}");
+    Ok(())
+}
+
+/// A join and a leave are known in the other cluster by then, beside what the link takes.
+const KNOWN: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_join_a_leave_and_an_exit_are_known_in_the_other_cluster_within_a_tenth_of_a_second() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let [east, west] = clusters()?;
+    east.serve()?;
+    west.wait_members(1)?;
+    // Both nodes read the clock of this machine.
+    west.beam.eval(
+        "register(watches, spawn(fun() -> {Ref, _} = pg:monitor(pg, orders),
+            (fun Loop() -> receive {Ref, What, _, _} -> At = os:system_time(microsecond),
+                receive {seen, What, To} -> To ! {seen, At} end, Loop() end end)() end))",
+    )?;
+    let time = |text: String| -> Result<u64> { Ok(text.trim().parse()?) };
+    let seen =
+        |what: &str| {
+            time(west.beam.eval(&format!(
+                "watches ! {{seen, {what}, self()}}, receive {{seen, At}} -> At after 20000 -> late end"
+            ))?)
+        };
+    let mut took: [Vec<u64>; 3] = Default::default();
+    for round in 0..20 {
+        let joined = east.beam.eval(
+            "Pid = spawn(fun() -> receive stop -> ok end end), register(joined, Pid),
+             At = os:system_time(microsecond), ok = pg:join(orders, Pid), At",
+        )?;
+        took[0].push(seen("join")?.saturating_sub(time(joined)?));
+        let ends = round % 2 == 1;
+        let left = east.beam.eval(if ends {
+            "Pid = whereis(joined), At = os:system_time(microsecond), exit(Pid, kill), At"
+        } else {
+            "Pid = whereis(joined), At = os:system_time(microsecond), ok = pg:leave(orders, Pid), unregister(joined), At"
+        })?;
+        took[1 + usize::from(ends)].push(seen("leave")?.saturating_sub(time(left)?));
+    }
+    // A machine that does much else delays any of them; a timer on the way would delay all.
+    let quickest = took.map(|all| Duration::from_micros(all.into_iter().min().unwrap_or(u64::MAX)));
+    println!("a join, a leave and an exit, the quickest of each: {quickest:?}");
+    ensure!(quickest.iter().all(|took| *took <= KNOWN), "{quickest:?}");
     Ok(())
 }
