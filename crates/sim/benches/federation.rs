@@ -20,7 +20,7 @@ fn main() {
     let row =
         |what: &str, unit: &str, bound: &str, sample: f64| println!("{what}\t{unit}\t{bound}\tmost\t{sample:.3}\t-");
     row("simulated: a group, the first time", "B", "90", rest.first_bytes as f64 / ways / GROUPS as f64);
-    row("simulated: a link at rest, a second", "B/s", "60", rest.minute_bytes as f64 / (ways / 2.0) / 60.0);
+    row("simulated: a link at rest, a second", "B/s", "120", rest.minute_bytes as f64 / (ways / 2.0) / 60.0);
     row("simulated: a link again, nothing changed", "B", "3000", rest.again_bytes as f64 / (ways / 2.0));
     let parted = after_partition(CLUSTERS, GROUPS, CHANGED);
     let across = (CLUSTERS / 2 * (CLUSTERS - CLUSTERS / 2)) as f64;
