@@ -13,8 +13,9 @@ use crate::{Child, Host, Tool, capture, child::tied, eventually, free_port};
 
 /// The region that scripts work in, unless they name another.
 const REGION: &str = "eu-west-1";
-/// What every script begins with.
+/// What every script begins with. The image is one that moto comes with: to list them all takes it many seconds.
 const PRELUDE: &str = "import boto3, os
+image = 'ami-12c6146b'
 ec2 = boto3.client('ec2')
 ecs = boto3.client('ecs')
 autoscaling = boto3.client('autoscaling')
@@ -83,7 +84,8 @@ impl Moto {
         ]
     }
 
-    /// Runs a script that has `ec2`, `ecs` and `autoscaling` as clients of boto3, and gives what it printed.
+    /// Runs a script that has `ec2`, `ecs` and `autoscaling` as clients of boto3 and `image` as the id of an image, and gives
+    /// what it printed.
     pub fn script(&self, script: &str) -> Result<String> {
         let mut command = match &self.namespace {
             Some(on) => {

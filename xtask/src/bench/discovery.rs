@@ -31,6 +31,8 @@ const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 const WINDOW: Duration = Duration::from_secs(10);
 /// So many windows.
 const WINDOWS: usize = 6;
+/// What the agents have to find one another.
+const START: Duration = Duration::from_secs(60);
 
 /// A source that the bench can change.
 struct Source {
@@ -53,7 +55,8 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let mut report = Report::new("discovery");
     time_to_know(binary, rounds, &mut report)?;
     if Tool::Moto.is_there() && agents > 0 {
-        calls(binary, agents, &mut report)?;
+        calls_of_ec2(binary, agents, &mut report)?;
+        calls_of_ecs(binary, agents, &mut report)?;
     }
     Ok(report)
 }
@@ -77,6 +80,7 @@ fn time_to_know(binary: &Path, rounds: u64, report: &mut Report) -> Result<()> {
     if Tool::Moto.is_there() {
         // Each of these takes seconds.
         sources.push(ec2(&server, rounds.div_ceil(3))?);
+        sources.push(ecs(&host, rounds.div_ceil(3))?);
     }
     let config: String = sources.iter().map(|source| format!("[[topology]]\n{}\n", source.topology)).collect();
     let mut agent = host.agent(binary).config(&config)?;
@@ -272,6 +276,55 @@ fn dns(server: &Host, rounds: u64) -> Result<Source> {
     })
 }
 
+/// Makes a cluster of ECS whose tasks do not move on by themselves.
+const CLUSTER: &str = "
+import requests
+requests.post(os.environ['AWS_ENDPOINT_URL'] + '/moto-api/state-manager/set-transition',
+    json=dict(model_name='ecs::task', transition=dict(progression='manual', times=1000000)))
+ecs.create_cluster(clusterName='prod')
+vpc = ec2.create_vpc(CidrBlock='10.96.0.0/16')['Vpc']['VpcId']
+ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames=dict(Value=True))
+print(ec2.create_subnet(VpcId=vpc, CidrBlock='10.96.0.0/16')['Subnet']['SubnetId'])
+ecs.register_task_definition(family='shop', networkMode='awsvpc',
+    containerDefinitions=[dict(name='box', image='box', cpu=1, memory=1)])
+";
+
+/// Runs a task in this subnet, and gives when that began and its address.
+fn run_task(moto: &Moto, subnet: &str) -> Result<(SystemTime, String)> {
+    let said = moto.script(&format!(
+        "
+import time
+conf = dict(awsvpcConfiguration=dict(subnets=['{subnet}'], securityGroups=[]))
+begun = time.time()
+task = ecs.run_task(cluster='prod', taskDefinition='shop', launchType='FARGATE', count=1, networkConfiguration=conf)['tasks'][0]
+details = task['attachments'][0]['details']
+print(begun, [it['value'] for it in details if it['name'] == 'privateIPv4Address'][0])
+"
+    ))?;
+    let (seconds, address) = said.trim().split_once(' ').with_context(|| format!("no time: {said}"))?;
+    Ok((SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.parse()?), address.to_owned()))
+}
+
+/// It has a host of its own, beside that of EC2.
+fn ecs(host: &Host, rounds: u64) -> Result<Source> {
+    let moto = Moto::start_on(host)?;
+    let subnet = moto.script(CLUSTER)?;
+    Ok(Source {
+        what: "ECS: a task, interval 5 s",
+        limit: 5500.0,
+        topology: format!(
+            "name = \"ecs\"\nstrategy = \"ecs\"\ncluster = \"prod\"\nbasename = \"ecs\"\nendpoint = \"{}\"",
+            moto.url()
+        ),
+        environment: Vec::new(),
+        rounds,
+        change: Box::new(move |_| {
+            let (begun, address) = run_task(&moto, &subnet)?;
+            Ok((begun, format!("ecs@{address}")))
+        }),
+    })
+}
+
 /// Launches an instance at each of these addresses, and prints when it began.
 fn launch(moto: &Moto, addresses: &[String]) -> Result<SystemTime> {
     let said = moto.script(&format!(
@@ -283,7 +336,6 @@ vpcs = ec2.describe_vpcs(Filters=[dict(Name='cidr', Values=[cidr])])['Vpcs']
 vpc = (vpcs or [ec2.create_vpc(CidrBlock=cidr)['Vpc']])[0]['VpcId']
 nets = ec2.describe_subnets(Filters=[dict(Name='vpc-id', Values=[vpc])])['Subnets']
 net = (nets or [ec2.create_subnet(VpcId=vpc, CidrBlock=cidr)['Subnet']])[0]['SubnetId']
-image = ec2.describe_images()['Images'][0]['ImageId']
 print(time.time())
 for ip in addresses:
     ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=net, PrivateIpAddress=ip,
@@ -311,20 +363,52 @@ fn ec2(server: &Host, rounds: u64) -> Result<Source> {
     })
 }
 
-/// The calls a second of a cluster of agents that all have EC2 as their source, once they know one another.
-fn calls(binary: &Path, count: usize, report: &mut Report) -> Result<()> {
+/// The calls a second of a cluster of agents that all have EC2 as their source, through which they find one another.
+fn calls_of_ec2(binary: &Path, count: usize, report: &mut Report) -> Result<()> {
     let network = Network::new()?;
     let server = network.host()?;
     let moto = Moto::start_on(&server)?;
     let hosts: Result<Vec<Host>> = (0..count).map(|_| network.host()).collect();
     let hosts = hosts?;
-    launch(&moto, &hosts.iter().map(|host| host.address().to_string()).collect::<Vec<_>>())?;
-    let agents: Result<Vec<Agent>> = hosts.iter().map(|host| agent(binary, host, &moto)).collect();
+    launch(&moto, &addresses(&hosts))?;
+    calls("EC2", binary, &hosts, &moto, "[[topology]]\nstrategy = \"ec2\"\ntag = { app = \"shop\" }\n", report)
+}
+
+/// The same of one that has ECS as a source, and another one to find one another: moto gives tasks addresses as it likes.
+fn calls_of_ecs(binary: &Path, count: usize, report: &mut Report) -> Result<()> {
+    let network = Network::new()?;
+    let server = network.host()?;
+    let moto = Moto::start_on(&server)?;
+    let subnet = moto.script(CLUSTER)?;
+    run_task(&moto, &subnet)?;
+    let hosts: Result<Vec<Host>> = (0..count).map(|_| network.host()).collect();
+    let hosts = hosts?;
+    let peers = server.home().join("peers");
+    fs::write(&peers, addresses(&hosts).join("\n"))?;
+    let config = format!(
+        "[[topology]]\nstrategy = \"ecs\"\ncluster = \"prod\"\n[[topology]]\nstrategy = \"file\"\npath = \"{}\"\n",
+        peers.display()
+    );
+    calls("ECS", binary, &hosts, &moto, &config, report)
+}
+
+fn addresses(hosts: &[Host]) -> Vec<String> {
+    hosts.iter().map(|host| host.address().to_string()).collect()
+}
+
+fn calls(of: &str, binary: &Path, hosts: &[Host], moto: &Moto, config: &str, report: &mut Report) -> Result<()> {
+    let (count, begun, before) = (hosts.len(), Instant::now(), moto.requests());
+    let agents: Result<Vec<Agent>> = hosts.iter().map(|host| agent(binary, host, moto, config)).collect();
     let agents = agents?;
     eventually(GIVE_UP, "every agent knows all others", || {
         let counts = agents.iter().map(members).collect::<Result<Vec<_>>>().map_err(|error| format!("{error:#}"))?;
         if counts.iter().all(|&members| members == count) { Ok(()) } else { Err(format!("{counts:?}")) }
     })?;
+    thread::sleep(START.saturating_sub(begun.elapsed()));
+    // Each of them knows of nobody when it starts, and asks once.
+    let first = f64::from(u32::try_from(moto.requests() - before)?);
+    let most = f64::from(u32::try_from(count)?) + START.as_secs_f64();
+    report.add(format!("{of}: calls of {count} agents in their first minute"), "", vec![first], Some(most));
     let mut samples = Vec::new();
     for _ in 0..WINDOWS {
         let (begun, before) = (Instant::now(), moto.requests());
@@ -332,12 +416,11 @@ fn calls(binary: &Path, count: usize, report: &mut Report) -> Result<()> {
         let made = u32::try_from(moto.requests() - before)?;
         samples.push(f64::from(made) / begun.elapsed().as_secs_f64());
     }
-    report.add(format!("EC2: calls a second of {count} agents"), "/s", samples, Some(1.0));
+    report.add(format!("{of}: calls a second of {count} agents"), "/s", samples, Some(1.0));
     Ok(())
 }
 
-fn agent(binary: &Path, host: &Host, moto: &Moto) -> Result<Agent> {
-    let config = "[[topology]]\nstrategy = \"ec2\"\ntag = { app = \"shop\" }\n";
+fn agent(binary: &Path, host: &Host, moto: &Moto, config: &str) -> Result<Agent> {
     let mut agent = host.agent(binary).config(config)?;
     for (name, value) in moto.environment() {
         agent = agent.env(name, &value);

@@ -59,6 +59,7 @@ pub(crate) async fn run(arguments: Discover) -> Outcome {
     let strategy = discovery::build(&spec.strategy, &spec.settings).map_err(|faults| {
         Failure::Usage(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: "))
     })?;
+    let listens = strategy.listens().is_some();
     let found = discovery::look_up(strategy, arguments.timeout)
         .await
         .map_err(|line| Failure::NotSo(format!("{}: {line}", spec.strategy)))?;
@@ -75,6 +76,11 @@ pub(crate) async fn run(arguments: Discover) -> Outcome {
     } else {
         found.candidates.iter().map(line).collect()
     };
+    if lines.is_empty() {
+        // Silence would leave open whether anybody was asked.
+        let heard = if listens { "nobody was heard" } else { "it answers, and knows nobody" };
+        output::say(&format!("{}: {heard}\n", spec.strategy));
+    }
     output::print(&lines)
 }
 

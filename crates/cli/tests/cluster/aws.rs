@@ -14,7 +14,6 @@ fn launch(hosts: &[Host]) -> String {
         "
 vpc = ec2.create_vpc(CidrBlock='10.91.0.0/16')['Vpc']['VpcId']
 net = ec2.create_subnet(VpcId=vpc, CidrBlock='10.91.0.0/16')['Subnet']['SubnetId']
-image = ec2.describe_images()['Images'][0]['ImageId']
 machines = [boto3.resource('ec2').create_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=net,
     PrivateIpAddress=ip, TagSpecifications=[dict(ResourceType='instance', Tags=[dict(Key='app', Value='shop')])])[0]
     for ip in [{}]]

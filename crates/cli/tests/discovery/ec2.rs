@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use metacluster_testbed::{Host, Imds, Moto, Network, Tool, eventually, require};
 
-use crate::support::{NEEDED, Site, full_mesh, site};
+use crate::support::{NEEDED, Site, full_mesh, site, topology};
 
 /// From the end of an instance to the end of its member everywhere.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -17,7 +17,6 @@ fn launch(moto: &Moto, hosts: &[Host]) -> Result<Vec<String>> {
         "
 vpc = ec2.create_vpc(CidrBlock='10.91.0.0/16')['Vpc']['VpcId']
 net = ec2.create_subnet(VpcId=vpc, CidrBlock='10.91.0.0/16')['Subnet']['SubnetId']
-image = ec2.describe_images()['Images'][0]['ImageId']
 for ip in [{}]:
     print(ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, SubnetId=net, PrivateIpAddress=ip,
         TagSpecifications=[dict(ResourceType='instance', Tags=[dict(Key='app', Value='shop')])])
@@ -77,4 +76,43 @@ fn an_instance_that_is_terminated_ends_its_member_everywhere_within_ten_seconds(
     }
     // No node that lives is cut off for it.
     full_mesh(&sites)
+}
+
+/// The agent of a host on which EC2 does not answer is as well off as the others: what they learn reaches it by membership.
+#[test]
+fn an_agent_that_never_hears_from_the_api_has_the_nodes_that_others_learn_of() -> Result<()> {
+    if !require(&NEEDED) || !require(&[Tool::Moto]) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let cloud = network.host()?;
+    let moto = Moto::start_on(&cloud)?;
+    let hosts: [_; 3] = network.hosts()?;
+    launch(&moto, &hosts)?;
+    let moto_environment = moto.environment();
+    let mut sites = Vec::new();
+    for (at, host) in hosts.iter().enumerate() {
+        let mut environment: Vec<(&str, &str)> =
+            moto_environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        environment.push(("AWS_EC2_METADATA_DISABLED", "true"));
+        if at == 2 {
+            // Nobody listens there.
+            environment.retain(|(name, _)| *name != "AWS_ENDPOINT_URL");
+            environment.push(("AWS_ENDPOINT_URL", "http://127.0.0.1:9"));
+        }
+        sites.push(site(host, "strategy = \"ec2\"\ntag = { app = \"shop\" }\n", &environment)?);
+    }
+    for site in &sites {
+        site.beam.wait_ready()?;
+    }
+    full_mesh(&sites)?;
+    let row = topology(&sites[2])?;
+    ensure!(row["last_success"].is_null(), "EC2 itself never answered it: {row}");
+    let answer = sites[2].agent.json("topologies")?;
+    let members = answer["topologies"].as_array().into_iter().flatten().find(|row| row["name"] == "members");
+    let found = members.context("the topology of the members")?["candidates"].to_string();
+    for site in &sites[..2] {
+        ensure!(found.contains(site.beam.name()), "{} is no candidate: {found}", site.beam.name());
+    }
+    Ok(())
 }

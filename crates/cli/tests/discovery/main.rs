@@ -8,6 +8,7 @@ mod exec;
 mod file;
 mod launch_data;
 mod mdns;
+mod pages;
 mod rancher;
 mod sql;
 mod support;

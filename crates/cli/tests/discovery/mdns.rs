@@ -1,9 +1,9 @@
 //! Through multicast DNS on one link, as another implementation sees it too.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use metacluster_testbed::{Avahi, Host, Network, Tool, capture, eventually, require};
 
-use crate::support::{NEEDED, SOON, binary, full_mesh, sites};
+use crate::support::{NEEDED, SOON, binary, full_mesh, site, sites, topology};
 
 /// The address of the sixth version that a host gets here.
 fn sixth(host: &Host) -> String {
@@ -60,5 +60,71 @@ fn nodes_form_by_mdns_and_avahi_sees_them_come_and_go() -> Result<()> {
     sites[0].agent.terminate()?;
     // Well before the records expire, which takes two minutes.
     seen.wait_for(SOON, "the goodbye", |line| line.starts_with('-') && line.contains(&ids[0]))?;
+    Ok(())
+}
+
+/// Sends to the group of mDNS: noise, messages that break off, and the announcements of some agents of another cluster.
+const LOUD: &str = r#"
+    {ok, S} = gen_udp:open(0, [binary, {multicast_if, {HOST}}, {multicast_ttl, 255}, {sndbuf, 4000000}]),
+    Say = fun(Bytes) -> gen_udp:send(S, {224,0,0,251}, 5353, Bytes) end,
+    Name = fun(Labels) -> iolist_to_binary([[<<(byte_size(L))>>, L] || L <- Labels] ++ [<<0>>]) end,
+    Record = fun(Owner, Type, Class, Data) -> <<Owner/binary, Type:16, Class:16, 120:32, (byte_size(Data)):16, Data/binary>> end,
+    Service = Name([<<"_metacluster">>, <<"_udp">>, <<"local">>]),
+    Text = fun(T) -> <<(byte_size(T)), T/binary>> end,
+    Agent = fun(N) ->
+        Id = iolist_to_binary(io_lib:format("~32.16.0b", [N])),
+        Instance = Name([Id, <<"_metacluster">>, <<"_udp">>, <<"local">>]),
+        Target = Name([<<"metacluster-", Id/binary>>, <<"local">>]),
+        <<0:16, 16#8400:16, 0:16, 4:16, 0:16, 0:16,
+          (Record(Service, 12, 1, Instance))/binary,
+          (Record(Instance, 33, 16#8001, <<0:16, 0:16, 45893:16, Target/binary>>))/binary,
+          (Record(Instance, 16, 16#8001, <<(Text(<<"id=", Id/binary>>))/binary, (Text(<<"cluster=other">>))/binary,
+              (Text(<<"n0=ghost@10.9.9.9">>))/binary>>))/binary,
+          (Record(Target, 1, 16#8001, <<10, (N rem 250), (N div 250 rem 250), 9>>))/binary>>
+    end,
+    [Say(crypto:strong_rand_bytes(rand:uniform(1400))) || _ <- lists:seq(1, 20)],
+    [begin Whole = Agent(N), Say(binary:part(Whole, 0, rand:uniform(byte_size(Whole) - 1))) end || N <- lists:seq(1, 20)],
+    [Say(Agent(N)) || N <- lists:seq(FROM + 1, FROM + 500)],
+    gen_udp:close(S)"#;
+/// How often, each time with 500 other agents.
+const TIMES: usize = 20;
+/// What an agent may take in all, in MiB, with all that these announce.
+const MEBIBYTES_MAX: u64 = 256;
+
+/// The memory of a process that is in use, in MiB.
+fn mebibytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its memory")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? / 1024)
+}
+
+#[test]
+fn a_link_full_of_garbage_and_strangers_costs_no_peer() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let stranger = network.host()?;
+    let hosts: [_; 3] = network.hosts()?;
+    let sites = sites(&hosts[..2], "strategy = \"mdns\"\n")?;
+    full_mesh(&sites)?;
+    let seen = sites[0].beam.watch()?;
+    let loud = stranger.beam("loud").start()?;
+    let address = stranger.address().octets().map(|part| part.to_string()).join(",");
+    for time in 0..TIMES {
+        loud.eval(&LOUD.replace("HOST", &address).replace("FROM", &(time * 500).to_string()))?;
+    }
+    // Who comes now is found all the same, and nobody was lost for it.
+    let newcomer = site(&hosts[2], "strategy = \"mdns\"\n", &[])?;
+    newcomer.beam.wait_ready()?;
+    newcomer.beam.wait_nodes(SOON, &[sites[0].beam.name(), sites[1].beam.name()])?;
+    let downs: Vec<_> = seen.changes()?.into_iter().filter(|change| !change.up).collect();
+    ensure!(downs.is_empty(), "{downs:?}");
+    for site in sites.iter().chain([&newcomer]) {
+        let row = topology(site)?.to_string();
+        ensure!(!row.contains("ghost@"), "an agent of another cluster: {row}");
+        let used = mebibytes(site.agent.pid())?;
+        ensure!(used < MEBIBYTES_MAX, "an agent takes {used} MiB");
+    }
     Ok(())
 }

@@ -25,7 +25,10 @@ pub enum AwsError {
         profile: String,
     },
     /// A source of credentials is there and cannot give them.
-    #[error("the AWS credentials cannot be had: {what}")]
+    #[error(
+        "the AWS credentials cannot be had: {what}: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the \
+         instance or task a role"
+    )]
     Credentials {
         /// What the source said.
         what: String,

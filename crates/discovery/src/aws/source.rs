@@ -104,8 +104,12 @@ impl Asking {
     /// Looks for as long as the feed wants it.
     pub(super) async fn run<S: Source>(&self, feed: &Feed, make: impl Fn(String) -> S + Send + Sync + 'static) {
         let account = Account::new(self.profile.clone(), self.endpoint.clone());
-        let caller = Caller::new(account, self.pace.timeout.mul_f64(CALL_SHARE));
-        self.run_as(feed, caller, make).await;
+        self.run_as(feed, self.caller(account), make).await;
+    }
+
+    /// A caller for an account, which gives one call its share of a look-up's time.
+    pub(super) fn caller(&self, account: Account) -> Caller {
+        Caller::new(account, self.pace.timeout.mul_f64(CALL_SHARE))
     }
 
     /// As [`Asking::run`], with a caller of its own.

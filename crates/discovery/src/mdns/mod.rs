@@ -12,7 +12,7 @@ use std::{
 };
 
 use mdns_sd::{DaemonEvent, Receiver, ServiceDaemon, ServiceEvent};
-use metacluster_types::{NodeName, SourceUpdate};
+use metacluster_types::{ClusterName, NodeName, SourceUpdate};
 use tokio::time::{Duration, MissedTickBehavior, interval, sleep, timeout};
 
 use self::record::{Heard, SERVICE, own};
@@ -156,9 +156,10 @@ impl Session {
                     let Ok(event) = event else {
                         return "multicast DNS stopped telling of others; it is begun anew".to_owned();
                     };
-                    let mut changed = self.take(event);
+                    let cluster = (!feed.is_alone()).then(|| local.borrow().cluster.clone());
+                    let mut changed = self.take(event, cluster.as_ref());
                     while let Ok(event) = self.services.try_recv() {
-                        changed |= self.take(event);
+                        changed |= self.take(event, cluster.as_ref());
                     }
                     if !changed {
                         continue;
@@ -193,9 +194,9 @@ impl Session {
         }
     }
 
-    /// Whether an event changes who is there.
+    /// Whether an event changes who is there. Agents of other clusters than this one take no room.
     #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of others, which may grow")]
-    fn take(&mut self, event: ServiceEvent) -> bool {
+    fn take(&mut self, event: ServiceEvent, cluster: Option<&ClusterName>) -> bool {
         match event {
             ServiceEvent::ServiceResolved(service) => {
                 let name = service.get_fullname().to_owned();
@@ -203,6 +204,9 @@ impl Session {
                     tracing::debug!(name, "a service that is no agent's");
                     return false;
                 };
+                if cluster.is_some_and(|cluster| *cluster != heard.cluster) {
+                    return self.heard.remove(&name).is_some();
+                }
                 let full = self.heard.len() >= HOSTS_MAX && !self.heard.contains_key(&name);
                 if full && !std::mem::replace(&mut self.full, true) {
                     tracing::warn!(limit = HOSTS_MAX, "too many agents by mDNS: the last ones are left out");
@@ -215,7 +219,7 @@ impl Session {
     }
 
     async fn tell(&self, feed: &Feed, local: &Local) {
-        let wanted = |heard: &&Heard| feed.is_alone() || (heard.agent != local.agent && heard.cluster == local.cluster);
+        let wanted = |heard: &&Heard| feed.is_alone() || heard.agent != local.agent;
         let heard: Vec<&Heard> = self.heard.values().filter(wanted).collect();
         let hosts = heard.iter().map(|heard| heard.host.clone()).collect();
         let candidates = heard.iter().flat_map(|heard| heard.candidates()).take(HOSTS_MAX).collect();

@@ -32,7 +32,6 @@ vpcs = ec2.describe_vpcs(Filters=[{{'Name': 'cidr', 'Values': ['10.9.0.0/16']}}]
 vpc = (vpcs or [ec2.create_vpc(CidrBlock='10.9.0.0/16')['Vpc']])[0]['VpcId']
 nets = ec2.describe_subnets(Filters=[{{'Name': 'vpc-id', 'Values': [vpc]}}])['Subnets']
 net = (nets or [ec2.create_subnet(VpcId=vpc, CidrBlock='10.9.0.0/16')['Subnet']])[0]['SubnetId']
-image = ec2.describe_images()['Images'][0]['ImageId']
 have = len([i for r in ec2.describe_instances()['Reservations'] for i in r['Instances']])
 tags = [dict(Key=k, Value=v) for k, v in {tags}.items()]
 for at in range({count}):
@@ -104,7 +103,6 @@ async fn many_instances_start_stop_and_terminate() {
     let mut trial = start(moto.url(), asking, move |region| Instances::new(region, Arc::clone(&filters)));
     moto.script(
         "
-image = ec2.describe_images()['Images'][0]['ImageId']
 ec2.run_instances(ImageId=image, MinCount=120, MaxCount=120,
     TagSpecifications=[dict(ResourceType='instance', Tags=[dict(Key='app', Value='shop')])])",
     )
@@ -169,7 +167,6 @@ async fn an_auto_scaling_group_a_vpc_and_a_subnet_select() {
     launch(&moto, 2, "{'app': 'shop'}");
     let made = moto.script(
         "
-image = ec2.describe_images()['Images'][0]['ImageId']
 net = ec2.describe_subnets(Filters=[{'Name': 'cidr-block', 'Values': ['10.9.0.0/16']}])['Subnets'][0]
 autoscaling.create_launch_configuration(LaunchConfigurationName='lc', ImageId=image, InstanceType='t2.micro')
 autoscaling.create_auto_scaling_group(AutoScalingGroupName='shop-asg', LaunchConfigurationName='lc', MinSize=3,

@@ -40,7 +40,6 @@ ecs.create_cluster(clusterName='prod')
 vpc = ec2.create_vpc(CidrBlock='10.9.0.0/16')['Vpc']['VpcId']
 ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames=dict(Value=True))
 net = ec2.create_subnet(VpcId=vpc, CidrBlock='10.9.0.0/16')['Subnet']['SubnetId']
-image = ec2.describe_images()['Images'][0]['ImageId']
 machine = boto3.resource('ec2').create_instances(
     ImageId=image, MinCount=1, MaxCount=1, SubnetId=net, PrivateIpAddress='10.9.0.50')[0]
 ecs.register_container_instance(
