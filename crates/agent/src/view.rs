@@ -291,6 +291,9 @@ pub struct MemberView {
     /// The cell of its nodes, where the agent that answers has `[cells]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell: Option<CellName>,
+    /// The port of its gateway, where it offers one to other cells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<u16>,
 }
 
 impl MemberView {

@@ -12,7 +12,7 @@ use std::{
     str::FromStr,
 };
 
-use metacluster_types::{AgentId, CellName, NodeName, Tags, Zone};
+use metacluster_types::{AgentId, CellName, ClusterName, NameError, NodeName, Tags, Zone};
 
 use crate::directory::hash;
 
@@ -51,6 +51,8 @@ pub struct Rules {
     pub nodes_min: usize,
 }
 
+/// What stands between the name of a cluster and that of a cell; no cluster's own name has it.
+pub const SEPARATOR: char = ':';
 /// The longest part of a cell's name that comes from a zone or a tag.
 const PART_CHARACTERS_MAX: usize = 200;
 
@@ -129,6 +131,26 @@ fn capacities(total: usize, count: usize, rules: &Rules) -> Vec<usize> {
     (0..count).map(|cell| each + usize::from(cell < more)).collect()
 }
 
+/// What a cell of a cluster is called among clusters.
+///
+/// # Errors
+/// When that is too long for a name.
+pub fn cluster_of_cell(cluster: &ClusterName, cell: &CellName) -> Result<ClusterName, NameError> {
+    ClusterName::new(&format!("{cluster}{SEPARATOR}{cell}"))
+}
+
+/// The cluster of which this is a cell, if it is one.
+#[must_use]
+pub fn parent(cluster: &ClusterName) -> Option<&str> {
+    cluster.as_str().split_once(SEPARATOR).map(|(parent, _)| parent)
+}
+
+/// Where a host stands among those of its cell that can be its gateways: the first ones are.
+#[must_use]
+pub fn gateway_rank(cell: &CellName, agent: AgentId) -> (u64, AgentId) {
+    (hash(&[b"gateway", cell.as_str().as_bytes(), &agent.0.to_be_bytes()]), agent)
+}
+
 /// Connections between so many nodes that are a mesh.
 #[must_use]
 pub fn connections(nodes: usize) -> usize {
@@ -201,6 +223,17 @@ mod tests {
         assert_eq!(cells.values().map(BTreeSet::len).collect::<Vec<_>>(), [5, 5, 5, 5]);
         let none = [Placed { nodes: BTreeSet::new(), nodes_total: 0, ..placed(0, 1) }];
         assert_eq!(names(&assign(&none, &rules(By::Zone))), ["z0-1"], "its node may come at any time");
+    }
+
+    #[test]
+    fn a_cell_is_a_cluster_among_clusters() {
+        let (main, cell) = (ClusterName::new("main").expect("a name"), CellName::new("a-1").expect("a name"));
+        let name = cluster_of_cell(&main, &cell).expect("short");
+        assert_eq!((name.as_str(), parent(&name), parent(&main)), ("main:a-1", Some("main"), None));
+        let long = ClusterName::new(&"x".repeat(255)).expect("a name");
+        assert!(cluster_of_cell(&long, &cell).is_err());
+        let ranks: BTreeSet<_> = (0..50).map(|id| gateway_rank(&cell, AgentId(id))).collect();
+        assert_eq!(ranks.len(), 50);
     }
 
     #[test]

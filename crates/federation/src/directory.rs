@@ -11,11 +11,12 @@ use metacluster_erl_wire::Term;
 use metacluster_erl_wire::term::{self, Limits};
 
 use crate::{
+    cells,
     identifiers::{Identifiers, PidKey},
     settings::ExportRule,
     table::Slot,
 };
-use metacluster_types::ClusterName;
+use metacluster_types::{ClusterName, Pattern};
 
 /// How many parts the groups are hashed into.
 pub(crate) const PARTS: usize = 64;
@@ -104,9 +105,14 @@ pub(crate) struct Exported {
 pub(crate) fn allowed(rules: &[ExportRule], to: Option<&ClusterName>, scope: &str, text: Option<&str>) -> bool {
     rules.iter().any(|rule| {
         rule.scope == scope
-            && to.is_none_or(|cluster| rule.to.iter().any(|pattern| pattern.matches(cluster.as_str())))
+            && to.is_none_or(|cluster| rule.to.iter().any(|pattern| names(pattern, cluster)))
             && text.is_some_and(|text| rule.groups.iter().any(|pattern| pattern.matches(text)))
     })
+}
+
+/// Whether a rule means this cluster: by its name, or by that of the cluster of which it is a cell.
+fn names(pattern: &Pattern, cluster: &ClusterName) -> bool {
+    pattern.matches(cluster.as_str()) || cells::parent(cluster).is_some_and(|parent| pattern.matches(parent))
 }
 
 /// Groups of a far gateway.

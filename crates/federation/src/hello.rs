@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use metacluster_types::{ClusterName, Instant};
 
 use crate::{
-    CloseReason, Federation, LinkId, Notice, Output,
+    CloseReason, Federation, LinkId, Notice, Output, cells,
     codec::{
         CodecError, Reader,
         frame::{Inbound, Kind, head},
@@ -26,6 +26,11 @@ use crate::{
 
 /// A link that is never quiet is pinged so often, to know how long a ping takes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whether the authority of a cluster may vouch for that one: itself, or a cell of it.
+fn vouches(certified: &ClusterName, said: &ClusterName) -> bool {
+    certified == said || cells::parent(said) == Some(certified.as_str())
+}
 
 impl Federation {
     /// A connection to another gateway is there. `certified` is the cluster that its certificate is for; with `None`,
@@ -135,7 +140,7 @@ impl Federation {
         state.said = Some((hello.cluster.clone(), hello.gateway));
         let refusal = if hello.version().is_none() {
             Some(CloseReason::Incompatible { lowest: hello.lowest, highest: hello.highest })
-        } else if state.certified.as_ref().is_some_and(|certified| *certified != hello.cluster) {
+        } else if state.certified.as_ref().is_some_and(|certified| !vouches(certified, &hello.cluster)) {
             Some(CloseReason::WrongCluster(hello.cluster.clone()))
         } else if hello.cluster == self.settings.cluster {
             Some(CloseReason::OwnCluster)

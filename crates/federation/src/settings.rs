@@ -7,7 +7,7 @@ use metacluster_types::{AgentId, ClusterName, NodeName, Pattern, Place};
 /// Which groups the clusters of a rule may see. Without a rule, nothing crosses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRule {
-    /// The clusters, by name.
+    /// The clusters, by name; that of a cluster is for all of its cells.
     pub to: Vec<Pattern>,
     /// The `pg` scope.
     pub scope: String,

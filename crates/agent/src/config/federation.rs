@@ -2,22 +2,30 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use metacluster_federation::{ExportRule, Limits};
+use metacluster_discovery::settings::COMMON;
+use metacluster_federation::{ExportRule, Limits, cells::SEPARATOR};
 use metacluster_types::Pattern;
 
 use super::{
-    FederationConfig, cookie,
+    FederationConfig, TopologyConfig, cookie,
     environment::Environment,
     fault::{Fault, Origin},
     keys::EXPORT_KEYS,
     raw::Raw,
+    topology,
     values::Values,
 };
+
+/// The entries of the section.
+pub(super) struct Entries {
+    pub(super) exports: Vec<Raw>,
+    pub(super) topologies: Vec<Raw>,
+}
 
 /// Validates the section; none when it makes no gateway.
 pub(super) fn validate(
     values: &Values,
-    entries: Vec<Raw>,
+    entries: Entries,
     environment: &Environment,
     faults: &mut Vec<Fault>,
 ) -> Option<FederationConfig> {
@@ -45,10 +53,16 @@ pub(super) fn validate(
             }
         }
     }
-    let exports: Vec<ExportRule> = entries.into_iter().filter_map(|raw| export(raw, faults)).collect();
+    let exports: Vec<ExportRule> = entries.exports.into_iter().filter_map(|raw| export(raw, faults)).collect();
+    let topologies = topologies(entries.topologies, faults);
+    if let Some((name, origin)) = values.text("cluster").filter(|(name, _)| name.contains(SEPARATOR)) {
+        let message = format!("`cluster`: `{name}` holds a `{SEPARATOR}`, after which gateways put the name of a cell");
+        faults.push(Fault::new(origin, message));
+    }
     let told = |path: &str| values.origin(path).is_explicit();
     if !["federation.listen", "federation.peers", "federation.identity", "federation.trust"].into_iter().any(told)
         && exports.is_empty()
+        && topologies.is_empty()
     {
         return None;
     }
@@ -59,16 +73,32 @@ pub(super) fn validate(
         (identity.is_none(), "federation.identity", "the file that `metacluster federation issue` makes"),
         (trust.is_empty(), "federation.trust", "the certificate of one other cluster at least"),
         (
-            !told("federation.listen") && !told("federation.peers"),
+            !told("federation.listen") && !told("federation.peers") && topologies.is_empty(),
             "federation.listen",
-            "an address, or `federation.peers`",
+            "an address, `federation.peers`, or a [[federation.topology]]",
         ),
     ] {
         if missing {
             faults.push(Fault::new(&Origin::Default, format!("a gateway needs `{path}`: {expected}")));
         }
     }
-    Some(FederationConfig { listen, peers, identity: identity?, trust, exports, limits: limits(values) })
+    let limits = limits(values);
+    Some(FederationConfig { listen, peers, topologies, identity: identity?, trust, exports, limits })
+}
+
+/// What finds gateways. Keys that say something of nodes say nothing here.
+fn topologies(entries: Vec<Raw>, faults: &mut Vec<Fault>) -> Vec<TopologyConfig> {
+    let entries = topology::entries(entries, faults);
+    for entry in &entries {
+        for key in COMMON.iter().map(|key| key.name).filter(|key| !["name", "strategy"].contains(key)) {
+            if entry.has(key) {
+                let message =
+                    format!("`{key}` is for [[topology]]: a gateway that is not found any more is not dialled again");
+                faults.push(Fault::new(entry.place(key), message));
+            }
+        }
+    }
+    topology::validate(entries, faults)
 }
 
 /// The bounds of the machine, with what is held against one gateway.
@@ -122,6 +152,15 @@ mod tests {
         assert_eq!(federation.trust, [PathBuf::from("/west.pem")]);
         assert_eq!((federation.exports.len(), federation.exports[0].scope.as_str()), (1, "pg"));
         assert!(valid(place.load("")).federation.is_none(), "nobody is a gateway who did not ask for it");
+
+        let text = "[federation]\nidentity = \"/gw.pem\"\ntrust = [\"/west.pem\"]\n\n[[federation.topology]]\nstrategy = \"dns\"\n\
+                    query = \"gw.west.example\"\n";
+        let found = valid(place.load(text)).federation.expect("a gateway");
+        assert_eq!(found.topologies.iter().map(|topology| topology.name.as_str()).collect::<Vec<_>>(), ["dns"]);
+        let faults = place.faults(&format!("cluster = \"a:b\"\n{text}prune = true\nquerry = 1\n"));
+        for expected in ["`prune` is for [[topology]]", "no key `querry`: did you mean `query`", "`a:b` holds a `:`"] {
+            assert!(faults.contains(expected), "{expected}: {faults}");
+        }
 
         let faults = place.faults(
             "[federation]\nlisten = \"4391\"\npeers = [\"west\"]\n\n[[federation.export]]\nto = [\"west\"]\ngroup = [\"x\"]\n",

@@ -232,6 +232,12 @@ pub(super) const KEYS: &[Key] = &[
         Fixed("3"),
         "The fewest nodes of a cell, where a zone or tag has as many; goes before the most.",
     ),
+    key(
+        "cells.gateways",
+        Kind::Count { min: 1, max: 8 },
+        Fixed("2"),
+        "How many of the agents of a cell that have `[federation]` are its gateways to the other cells.",
+    ),
     key("api.socket", Kind::Path, Computed("metacluster.sock in state_dir"), "The Unix socket of the API."),
     key(
         "api.http",
@@ -330,7 +336,7 @@ pub(super) const EXPORT_KEYS: &[Key] = &[
 ];
 
 /// The sections that stand any number of times.
-pub(super) const ENTRIES: [&str; 3] = ["topology", "handler", "federation.export"];
+pub(super) const ENTRIES: [&str; 4] = ["topology", "handler", "federation.export", "federation.topology"];
 
 /// Variables that begin as ours do and are no keys: the cookie, the seeds of `launch-data`, and what a handler's command
 /// gets (it may well start an agent).
@@ -395,6 +401,7 @@ pub fn reference_markdown() -> String {
     text.push_str(&metacluster_discovery::settings::reference().replace("## ", "### "));
     text.push_str("\n## `[[federation.export]]`\n\nOne entry a set of groups that other clusters may see. Without one, nothing is let out.\n\n");
     entry_rows(&mut text, EXPORT_KEYS);
+    text.push_str("\n## `[[federation.topology]]`\n\nOne entry a way to find gateways of other clusters: the keys of a `[[topology]]`, but for `prune`, `local_nodes` and the guard's.\nThe hosts that it finds are dialled on the port that it names for them, or 4391.\n");
     text.push_str("\n## `[[handler]]`\n\nOne entry a command that runs on events.\n\n");
     entry_rows(&mut text, HANDLER_KEYS);
     text

@@ -83,6 +83,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// What divides the nodes into meshes of their own, if anything does.
     pub cells: Option<Rules>,
+    /// How many gateways a cell has.
+    pub cell_gateways: usize,
     /// How agents find and judge one another.
     pub membership: MembershipConfig,
     /// How many events are kept.
@@ -185,7 +187,7 @@ impl Config {
             ("epmd", self.epmd != other.epmd),
             ("readiness", self.readiness != other.readiness),
             ("handler", self.handlers != other.handlers),
-            ("cells", self.cells != other.cells),
+            ("cells", (&self.cells, self.cell_gateways) != (&other.cells, other.cell_gateways)),
             ("federation", self.federation != other.federation),
             ("api", self.api != other.api),
             ("events", self.events_keep != other.events_keep),
@@ -270,7 +272,7 @@ impl HandlerConfig {
 }
 
 /// A gateway to other clusters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FederationConfig {
     /// Where it takes links.
@@ -281,6 +283,8 @@ pub struct FederationConfig {
     pub identity: PathBuf,
     /// The files with the certificates of the clusters that it trusts; never empty.
     pub trust: Vec<PathBuf>,
+    /// What finds others that it dials.
+    pub topologies: Vec<TopologyConfig>,
     /// Which groups it lets out.
     pub exports: Vec<ExportRule>,
     /// Its bounds, among them what one gateway of another cluster may bring.

@@ -321,6 +321,7 @@ fn every_key_has_a_variable() {
         ("CELLS_BY", "tag:rack"),
         ("CELLS_NODES_MAX", "40"),
         ("CELLS_NODES_MIN", "5"),
+        ("CELLS_GATEWAYS", "3"),
         ("SOCKET", "/tmp/s.sock"),
         ("API_HTTP", "off"),
         ("MEMBERSHIP_ENABLED", "true"),
@@ -358,6 +359,7 @@ fn every_key_has_a_variable() {
     assert_eq!((limits.identifiers_of_peer_max, limits.members_of_peer_max), (5_000, 700));
     let cells = config.cells.expect("cells");
     assert_eq!((cells.by, cells.nodes_max, cells.nodes_min), (By::Tag("rack".to_owned()), 40, 5));
+    assert_eq!(config.cell_gateways, 3);
     let membership = config.membership;
     assert!(membership.enabled && !membership.candidates);
     assert_eq!((membership.listen, membership.port), (Some(IpAddr::from([10, 0, 0, 4])), Some(45_000)));

@@ -30,7 +30,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn place(&self, key: &str) -> &Origin {
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.settings.contains_key(key)
+    }
+
+    pub(super) fn place(&self, key: &str) -> &Origin {
         let top = key.split('.').next().unwrap_or(key);
         self.places.get(top).unwrap_or(&self.origin)
     }

@@ -52,7 +52,8 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
         warnings.push("there is no [[topology]]: no peer will be looked for".to_owned());
     }
     let handler_entries = take("handler");
-    let export_entries = take("federation.export");
+    let federation_entries =
+        federation::Entries { exports: take("federation.export"), topologies: take("federation.topology") };
     let mut check = Check { values: &values, environment, faults, warnings };
 
     let state_dir = check.state_dir();
@@ -80,9 +81,10 @@ pub(super) fn validate(file: RawTable, given: Topologies, environment: &Environm
             timeout: values.duration("readiness.timeout").unwrap_or_default(),
         },
         handlers: handler::validate(handler_entries, &mut check.faults, &mut check.warnings),
-        federation: federation::validate(&values, export_entries, environment, &mut check.faults),
+        federation: federation::validate(&values, federation_entries, environment, &mut check.faults),
         api: ApiConfig { socket: check.socket(&state_dir), http: check.http() },
         cells: check.cells(membership.enabled),
+        cell_gateways: check.count("cells.gateways"),
         membership,
         events_keep: check.count("events.keep"),
         log_level: check.log_level(),
@@ -146,8 +148,9 @@ impl Check<'_> {
 
     fn cells(&mut self, membership: bool) -> Option<Rules> {
         let by = self.optional("cells.by", By::from_str);
-        let said =
-            ["cells.nodes_max", "cells.nodes_min"].into_iter().find(|path| self.values.origin(path).is_explicit());
+        let said = ["cells.nodes_max", "cells.nodes_min", "cells.gateways"]
+            .into_iter()
+            .find(|path| self.values.origin(path).is_explicit());
         if let Some(path) = said.filter(|_| self.values.text("cells.by").is_none()) {
             self.fault(self.values.origin(path), path, "there are no cells without `cells.by`");
         }

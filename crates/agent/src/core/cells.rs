@@ -135,6 +135,7 @@ mod tests {
             links: 0,
             key: None,
             cell: None,
+            gateway: None,
         }
     }
 

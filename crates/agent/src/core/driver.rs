@@ -37,6 +37,7 @@ use super::{
 use crate::{
     config::TopologyConfig,
     events::EventLog,
+    federation,
     members::{LocalNodes, MemberChange, MemberEvent, MembersView},
     view::{MemberState, View},
 };
@@ -121,6 +122,8 @@ pub(crate) struct Driver {
     pub(crate) readiness_timeout: Duration,
     pub(crate) shown: Shown,
     pub(super) cells: Option<Cells>,
+    /// The port of the gateway for other cells, until it has ended.
+    pub(super) offer: Option<(u16, federation::Handle)>,
     pub(super) topologies: Topologies,
     pub(super) peers: Peers,
     pub(crate) tasks: Tasks,
@@ -384,7 +387,8 @@ impl Driver {
     fn tell_members(&self) {
         let nodes = self.tasks.locals.keys().cloned().collect();
         let links = u32::try_from(self.shown.counters.links).unwrap_or(u32::MAX);
-        self.peers.inlets.local(LocalNodes { nodes, links });
+        let gateway = self.offer.as_ref().filter(|(_, handle)| !handle.is_over()).map(|(port, _)| *port);
+        self.peers.inlets.local(LocalNodes { nodes, links, gateway });
     }
 
     fn handle_outcome(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {

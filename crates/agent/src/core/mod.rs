@@ -287,7 +287,10 @@ impl Agent {
                 }
             }
         });
+        let mut offer = None;
         if let Some((config_of_gateway, identity_of_gateway, listener)) = gateway {
+            let port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+            offer = port.filter(|_| config.cells.is_some()).map(|port| (port, federation.clone()));
             let parts = federation::Parts {
                 config: config_of_gateway,
                 identity: identity_of_gateway,
@@ -301,6 +304,8 @@ impl Agent {
                 log: log.clone(),
                 view: view.clone(),
                 handle: federation.clone(),
+                cell_gateways: config.cells.is_some().then_some(config.cell_gateways),
+                local: announce.subscribe(),
             };
             let nodes = Arc::clone(&ours);
             tasks.spawn(federation::run(parts, config.host.clone(), move |host| nodes.at(host).ok()));
@@ -349,6 +354,7 @@ impl Agent {
             readiness_timeout: config.readiness.timeout,
             shown,
             cells: config.cells.map(cells::Cells::new),
+            offer,
             topologies,
             peers: peers::Peers::new(members_topology, members.inlets),
             tasks: Tasks::default(),

@@ -12,7 +12,7 @@ use metacluster_types::{AgentId, ClusterName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     net::{TcpListener, TcpStream, lookup_host},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -70,11 +70,18 @@ pub(super) async fn listen(hub: Arc<Hub>, identity: Arc<Identity>, listener: Tcp
     }
 }
 
-/// Keeps a link to the gateway at this address until it is aborted.
-pub(super) async fn dial(hub: Arc<Hub>, identity: Arc<Identity>, address: String, jitter: f64) {
+/// Keeps a link to the gateway at this address until it is not `wanted` any more; a link that is up then stays until it
+/// ends.
+pub(super) async fn dial(
+    hub: Arc<Hub>,
+    identity: Arc<Identity>,
+    address: String,
+    jitter: f64,
+    mut wanted: watch::Receiver<bool>,
+) {
     let mut wait = AGAIN;
     let mut failing = false;
-    loop {
+    while *wanted.borrow_and_update() {
         let began = tokio::time::Instant::now();
         let gateway = match timeout(HANDSHAKE, connect(&identity, &address)).await {
             Ok(Ok((stream, cluster))) => {
@@ -99,10 +106,13 @@ pub(super) async fn dial(hub: Arc<Hub>, identity: Arc<Identity>, address: String
         if let Some(gateway) = gateway {
             // Another link to it may have taken the place of this one.
             let mut changes = hub.changes();
-            while hub.is_linked(&gateway) && changes.changed().await.is_ok() {}
+            while hub.is_linked(&gateway) && *wanted.borrow() && changes.changed().await.is_ok() {}
         }
         wait = if began.elapsed() > LIVED { AGAIN } else { (wait * 2).min(AGAIN_MAX) };
-        sleep(wait.mul_f64(jitter)).await;
+        tokio::select! {
+            () = sleep(wait.mul_f64(jitter)) => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
     }
 }
 

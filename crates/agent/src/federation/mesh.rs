@@ -1,7 +1,11 @@
 //! The gateway's node and the nodes of its cluster: it is connected to each, hidden, since a scope of groups tells only
 //! those that it is connected to.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use metacluster_erl::{Node, NodeEvent};
 use metacluster_types::{NodeName, Place};
@@ -13,7 +17,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{hub::Hub, is_agent};
-use crate::view::{NodeState, ViewReceiver};
+use crate::view::{NodeState, View, ViewReceiver};
 
 /// Nodes that are reached at once.
 const REACHING_MAX: usize = 16;
@@ -73,19 +77,30 @@ pub(super) async fn watch_places(hub: Arc<Hub>, mut view: ViewReceiver) {
     }
 }
 
-/// Connects to each node of the cluster that is up.
+/// The nodes of other cells, which others publish.
+fn elsewhere(view: &View) -> BTreeSet<NodeName> {
+    let own = view.members.iter().find(|member| member.own).and_then(|member| member.cell.as_ref());
+    let others = view.members.iter().filter(|member| member.cell.as_ref() != own);
+    others.flat_map(|member| member.nodes.iter().map(|node| node.name.clone())).collect()
+}
+
+/// Connects to each node of the cluster, or of its cell, that is up.
 pub(super) async fn reach_all(node: Node, mut view: ViewReceiver, epmd_port: u16) {
     let mut reaching = JoinSet::new();
     let mut waiting: BTreeMap<NodeName, Instant> = BTreeMap::new();
     let mut events = node.events();
     loop {
-        let own = view.borrow().agent.cluster.clone();
+        let (own, elsewhere) = {
+            let view = view.borrow();
+            (view.agent.cluster.clone(), elsewhere(&view))
+        };
         let wanted: Vec<NodeName> = view
             .borrow_and_update()
             .nodes
             .iter()
             .filter(|other| other.state == NodeState::Up && other.cluster == own)
             .map(|other| other.name.clone())
+            .filter(|name| !elsewhere.contains(name))
             .filter(|name| !is_agent(node.name(), name.as_str()) && node.peer(name).is_none())
             .collect();
         waiting.retain(|name, _| wanted.contains(name));

@@ -10,17 +10,25 @@ mod groups;
 mod hub;
 pub mod issue;
 mod links;
+mod mates;
 mod mesh;
+mod peers;
 mod services;
 mod tls;
 mod view;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use metacluster_discovery::Local;
 use metacluster_erl::{Node, wire::Term};
 use metacluster_federation::{Federation, Settings, Times};
 use metacluster_types::{AgentId, ClusterName, NodeName, Place};
-use rand::RngExt as _;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{info, warn};
 
@@ -33,48 +41,57 @@ use crate::{
 
 use hub::Hub;
 pub use metacluster_federation::cells;
+use peers::Peers;
 pub use services::{PartitionView, ServiceView, ServicesAnswer};
 pub use tls::{Identity, IdentityFault};
 pub use view::{FederationAnswer, GatewayView};
 
 /// The gateway, for who asks it; empty until it runs.
 #[derive(Clone, Default)]
-pub struct Handle(Arc<OnceLock<Arc<Hub>>>);
+pub struct Handle {
+    hub: Arc<OnceLock<Arc<Hub>>>,
+    over: Arc<AtomicBool>,
+}
 
 impl Handle {
     /// What it knows of the gateways of others; none when this agent is no gateway, or not yet.
     #[must_use]
     pub fn status(&self) -> Option<FederationAnswer> {
-        self.0.get().map(|hub| view::answer(&hub.status()))
+        self.hub.get().map(|hub| view::answer(&hub.status()))
     }
 
     /// Cuts a cluster off; false when this agent is no gateway.
     #[must_use = "it says whether there is a gateway"]
     pub fn cut(&self, cluster: &ClusterName) -> bool {
-        self.0.get().map(|hub| hub.cut(cluster)).is_some()
+        self.hub.get().map(|hub| hub.cut(cluster)).is_some()
     }
 
     /// Lets it in again; whether it was cut off.
     #[must_use = "it says whether the cluster was cut off"]
     pub fn allow(&self, cluster: &ClusterName) -> bool {
-        self.0.get().is_some_and(|hub| hub.allow(cluster))
+        self.hub.get().is_some_and(|hub| hub.allow(cluster))
     }
 
     /// Answers what processes ask of services: `{route, Service, Key}` and `{members, Service}`; none for anything else,
     /// and where there is no gateway.
     pub(crate) fn ask(&self, request: &Term, caller: &NodeName) -> Option<Term> {
-        services::answer(self.0.get()?, request, caller)
+        services::answer(self.hub.get()?, request, caller)
     }
 
     /// All services of all clusters; none when this agent is no gateway, or not yet.
     #[must_use]
     pub fn services(&self) -> Option<ServicesAnswer> {
-        self.0.get().map(|hub| services::list(hub))
+        self.hub.get().map(|hub| services::list(hub))
+    }
+
+    /// Whether it has ended for good.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     /// Says goodbye on every link.
     pub(crate) fn shutdown(&self) {
-        if let Some(hub) = self.0.get() {
+        if let Some(hub) = self.hub.get() {
             hub.shutdown();
         }
     }
@@ -82,7 +99,7 @@ impl Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("runs", &self.0.get().is_some()).finish()
+        f.debug_struct("Handle").field("runs", &self.hub.get().is_some()).finish()
     }
 }
 
@@ -99,9 +116,13 @@ pub(crate) struct Parts {
     pub(crate) log: EventLog,
     pub(crate) view: ViewReceiver,
     pub(crate) handle: Handle,
+    /// How many gateways each cell has, where there are cells.
+    pub(crate) cell_gateways: Option<usize>,
+    /// What strategies that find gateways are told of this agent.
+    pub(crate) local: watch::Receiver<Local>,
 }
 
-/// Runs the gateway until it is aborted. `node` makes the agent's node of a host part.
+/// Runs the gateway until it is aborted, or speaks for another cell than its host is in. `node` makes the agent's node of a host part.
 pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&str) -> Option<Node>) {
     let host = match host {
         Some(host) => host,
@@ -113,9 +134,20 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
     let Some(node) = node(&host) else {
         return warn!("federation: no node of ours can have the host part {host}");
     };
+    let mut cell = None;
+    if let Some(count) = parts.cell_gateways {
+        let config = &parts.config;
+        let always = !config.peers.is_empty() || !config.topologies.is_empty();
+        cell = mates::elected(&mut parts.view, count, always).await;
+        let Some(cell) = &cell else { return };
+        match cells::cluster_of_cell(&parts.cluster, cell) {
+            Ok(name) => parts.cluster = name,
+            Err(error) => return warn!("federation: the cell {cell} can have no gateway: {error}"),
+        }
+    }
     let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let settings = Settings {
-        cluster: parts.cluster,
+        cluster: parts.cluster.clone(),
         gateway: parts.agent,
         epoch: u64::try_from(epoch.as_micros()).unwrap_or_default(),
         node: node.name().clone(),
@@ -144,21 +176,37 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
     }
     tasks.spawn(mesh::watch_nodes(Arc::clone(&hub)));
     tasks.spawn(mesh::watch_places(Arc::clone(&hub), parts.view.clone()));
-    tasks.spawn(mesh::reach_all(node, parts.view, parts.epmd_port));
+    tasks.spawn(mesh::reach_all(node, parts.view.clone(), parts.epmd_port));
     tasks.spawn(Arc::clone(&hub).keep_time());
     let identity = Arc::new(parts.identity);
     if let Some(listener) = parts.listener {
         tasks.spawn(links::listen(Arc::clone(&hub), Arc::clone(&identity), listener));
     }
-    for peer in parts.config.peers {
-        let jitter = rand::rng().random_range(0.8..1.2);
-        tasks.spawn(links::dial(Arc::clone(&hub), Arc::clone(&identity), peer, jitter));
-    }
-    drop(parts.handle.0.set(hub));
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            warn!("federation: a task failed: {error}");
+    let (cells_in, of_cells) = watch::channel(BTreeSet::new());
+    let FederationConfig { peers, topologies, .. } = parts.config;
+    let keeper = Peers::new(Arc::clone(&hub), identity);
+    tasks.spawn(keeper.keep(peers, topologies, parts.local, of_cells, parts.epmd_port));
+    let until = {
+        let (hub, view, count) = (Arc::clone(&hub), parts.view, parts.cell_gateways.unwrap_or_default());
+        let cluster = parts.cluster;
+        async move {
+            match cell {
+                Some(cell) => mates::follow(&hub, view, &cluster, &cell, count, &cells_in).await,
+                None => std::future::pending().await,
+            }
         }
+    };
+    drop(parts.handle.hub.set(hub));
+    let ended = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                warn!("federation: a task failed: {error}");
+            }
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = until => parts.handle.over.store(true, Ordering::Relaxed),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use metacluster_erl::node::tls::{SignedByAuthority, common_name};
+use metacluster_federation::cells::SEPARATOR;
 use metacluster_types::ClusterName;
 use rustls::{
     ClientConfig, Error, RootCertStore, ServerConfig,
@@ -109,7 +110,8 @@ impl Identity {
             let unusable = |error: Error| IdentityFault::Unusable { file: file.clone(), error: error.to_string() };
             for certificate in self::certificates(file, "certificate of an authority", "init")? {
                 let name = common_name(&certificate);
-                let cluster = name.as_deref().and_then(|name| ClusterName::new(name).ok());
+                let cluster = name.as_deref().filter(|name| !name.contains(SEPARATOR));
+                let cluster = cluster.and_then(|name| ClusterName::new(name).ok());
                 let cluster = cluster.ok_or_else(|| IdentityFault::NoCluster { file: file.clone(), name })?;
                 let mut one = RootCertStore::empty();
                 one.add(certificate.clone()).map_err(unusable)?;

@@ -211,6 +211,7 @@ fn shown(known: &Known, cluster: &ClusterName, since: WallClock, round_trip: Opt
         links: state.links,
         key: (state.key != 0).then(|| KeyId(state.key).to_string()),
         cell: None,
+        gateway: state.gateway,
     }
 }
 
@@ -247,6 +248,7 @@ pub(super) fn own(agent: &Agent, id: AgentId, name: &str, address: SocketAddr) -
         links: 0,
         key: None,
         cell: None,
+        gateway: None,
     }
 }
 

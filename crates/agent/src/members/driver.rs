@@ -121,6 +121,7 @@ pub(super) struct Driver {
     /// Whether it was said that not all nodes fit.
     pub(super) told_short: bool,
     pub(super) told_nodes: BTreeSet<NodeName>,
+    pub(super) told_gateway: Option<u16>,
     pub(super) told_address: Option<SocketAddr>,
     pub(super) leaving: Option<oneshot::Sender<()>>,
     pub(super) left: bool,
@@ -211,6 +212,7 @@ impl Driver {
             own_addresses,
             told_short: false,
             told_nodes: BTreeSet::new(),
+            told_gateway: None,
             told_address: None,
             leaving: None,
             left: false,

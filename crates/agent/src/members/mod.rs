@@ -61,7 +61,7 @@ use crate::{
     view::{MemberCounters, MemberView},
 };
 
-pub(crate) use sources::Sources;
+pub(crate) use sources::{Seed, Sources};
 pub(crate) use talk::TalkEnds;
 
 /// The port of members when nothing else is said.
@@ -117,6 +117,8 @@ pub(crate) struct Agent {
 pub(crate) struct LocalNodes {
     pub(crate) nodes: BTreeSet<NodeName>,
     pub(crate) links: u32,
+    /// The port of this agent's gateway, while it is one for other cells.
+    pub(crate) gateway: Option<u16>,
 }
 
 /// Something happened to a member.

@@ -33,7 +33,8 @@ impl Driver {
     /// The local nodes changed.
     pub(super) fn on_local(&mut self) {
         let local = self.channels.local.borrow_and_update().clone();
-        let wait = if local.nodes == self.told_nodes { TELL_LINKS } else { TELL_NODES };
+        let told = local.nodes == self.told_nodes && local.gateway == self.told_gateway;
+        let wait = if told { TELL_LINKS } else { TELL_NODES };
         self.tell_within(wait);
     }
 
@@ -86,6 +87,7 @@ impl Driver {
             links: local.links,
             key: self.key(),
             instance: self.config.instance.clone(),
+            gateway: local.gateway,
         };
         let mut told = Err(DescriptionError::TooLong("the state"));
         let mut all = false;
@@ -105,7 +107,7 @@ impl Driver {
             );
         }
         self.told_short &= !all;
-        self.told_nodes = local.nodes;
+        (self.told_nodes, self.told_gateway) = (local.nodes, local.gateway);
         if self.told_address != Some(address) {
             self.told_address = Some(address);
             info!("other agents reach this one at {address} (UDP and TCP)");
@@ -189,7 +191,7 @@ impl Driver {
         own.instance = self.config.instance.clone();
         own.nodes = book::nodes(&self.told_nodes);
         own.nodes_total = u32::try_from(self.told_nodes.len()).unwrap_or(u32::MAX);
-        own.links = self.channels.local.borrow().links;
+        (own.links, own.gateway) = (self.channels.local.borrow().links, self.told_gateway);
         own.key = (self.key() != 0).then(|| self.sealer.ring().used().to_string());
         let mut members = vec![own];
         members.extend(self.book.members(now, &self.machine, &self.agent.cluster));

@@ -47,7 +47,7 @@ pub(super) struct Gone {
 
 /// A place to try: an address, or a name that is yet to be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Seed {
+pub(crate) enum Seed {
     Address(SocketAddr),
     Name(String, u16),
 }
@@ -94,7 +94,7 @@ impl Sources {
     }
 
     /// Every place where an agent may be. `port` is that of agents of which none is known.
-    pub(super) fn seeds(&self, port: u16) -> BTreeSet<Seed> {
+    pub(crate) fn seeds(&self, port: u16) -> BTreeSet<Seed> {
         let mut seeds = BTreeSet::new();
         for source in self.0.values() {
             let hosts = source.hosts.iter().filter(|host| host.state != HostState::Terminated);

@@ -1,11 +1,12 @@
-//! The small state that each member carries: its nodes, a summary of its links, the key that it seals with, and the id
-//! that its provider gave its host.
+//! The small state that each member carries: its nodes, a summary of its links, the key that it seals with, the id that
+//! its provider gave its host, and the port of its gateway.
 //!
 //! At most 512 bytes travel. Names that do not fit are left out, in order, and their number is told; whoever needs those
 //! finds them by a topology. A version that is not known reads as an error, and then nothing is known of the nodes.
 //!
 //! ```text
-//! state = version:u8=1 flags:u8 key:u32 nodes:varint links:varint [instance:text8 if flags & 1] group*
+//! state = version:u8=1 flags:u8 key:u32 nodes:varint links:varint [instance:text8 if flags & 1]
+//!         [gateway:u16 if flags & 2] group*
 //! group = host:text8 count:u8 basename:text8*        (names by host, so that a host part travels once)
 //! text8 = length:u8 utf-8        integers are big-endian, varints are LEB128 of at most 32 bits
 //! ```
@@ -16,6 +17,7 @@ use metacluster_types::NodeName;
 
 const VERSION: u8 = 1;
 const HAS_INSTANCE: u8 = 1;
+const HAS_GATEWAY: u8 = 2;
 /// The most bytes that the machine carries.
 pub(crate) const STATE_BYTES_MAX: usize = 512;
 /// The longest instance id that is told.
@@ -34,6 +36,8 @@ pub(crate) struct MemberState {
     pub(crate) key: u32,
     /// The id of its host, as its provider gave it.
     pub(crate) instance: Option<String>,
+    /// Where it takes links of other clusters and cells.
+    pub(crate) gateway: Option<u16>,
 }
 
 /// Why bytes are no state.
@@ -52,12 +56,16 @@ impl MemberState {
     /// The bytes, at most `bytes_max` of them. Says whether all nodes are in.
     pub(crate) fn encode(&self, bytes_max: usize) -> (Vec<u8>, bool) {
         let instance = self.instance.as_deref().filter(|instance| instance.len() <= INSTANCE_BYTES_MAX);
-        let mut out = vec![VERSION, if instance.is_some() { HAS_INSTANCE } else { 0 }];
+        let flags = u8::from(instance.is_some()) * HAS_INSTANCE + u8::from(self.gateway.is_some()) * HAS_GATEWAY;
+        let mut out = vec![VERSION, flags];
         out.extend_from_slice(&self.key.to_be_bytes());
         put_varint(&mut out, self.nodes_total);
         put_varint(&mut out, self.links);
         if let Some(instance) = instance {
             put_text(&mut out, instance);
+        }
+        if let Some(port) = self.gateway {
+            out.extend_from_slice(&port.to_be_bytes());
         }
         let mut hosts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for node in &self.nodes {
@@ -128,7 +136,7 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn state(&mut self) -> Option<MemberState> {
-        let flags = self.byte().filter(|flags| flags & !HAS_INSTANCE == 0)?;
+        let flags = self.byte().filter(|flags| flags & !(HAS_INSTANCE | HAS_GATEWAY) == 0)?;
         let key = u32::from_be_bytes(self.take(4)?.try_into().ok()?);
         let (nodes_total, links) = (self.varint()?, self.varint()?);
         let instance = if flags & HAS_INSTANCE == 0 { None } else { Some(self.text()?.to_owned()) };
@@ -136,6 +144,10 @@ impl<'a> Reader<'a> {
         if instance.as_ref().is_some_and(bad) {
             return None;
         }
+        let gateway = match flags & HAS_GATEWAY {
+            0 => None,
+            _ => Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?)),
+        };
         let mut nodes = BTreeSet::new();
         while !self.0.is_empty() {
             let host = self.text()?;
@@ -143,7 +155,7 @@ impl<'a> Reader<'a> {
                 nodes.insert(NodeName::from_parts(self.text()?, host).ok()?);
             }
         }
-        Some(MemberState { nodes, nodes_total, links, key, instance })
+        Some(MemberState { nodes, nodes_total, links, key, instance, gateway })
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -197,13 +209,15 @@ mod tests {
             links: 300,
             key: 0xdead_beef,
             instance: Some("i-1".to_owned()),
+            gateway: Some(4391),
         }
     }
 
     #[test]
     fn the_bytes_are_these() {
         let (bytes, all) = state().encode(STATE_BYTES_MAX);
-        let golden = b"\x01\x01\xde\xad\xbe\xef\x03\xac\x02\x03i-1\x0810.0.0.4\x02\x04shop\x03web\x01h\x01\x02db";
+        let golden =
+            b"\x01\x03\xde\xad\xbe\xef\x03\xac\x02\x03i-1\x11\x27\x0810.0.0.4\x02\x04shop\x03web\x01h\x01\x02db";
         assert_eq!((bytes.as_slice(), all), (golden.as_slice(), true));
         assert_eq!(MemberState::decode(&bytes), Ok(state()));
     }
@@ -227,7 +241,7 @@ mod tests {
         assert_eq!(MemberState::decode(&[]), Err(StateError::Malformed));
         // A cut between two groups is a state with fewer nodes; any other is none.
         let whole = (0..bytes.len()).filter(|&length| MemberState::decode(&bytes[..length]).is_ok());
-        assert_eq!(whole.collect::<Vec<_>>(), [13, 32]);
+        assert_eq!(whole.collect::<Vec<_>>(), [15, 34]);
     }
 
     proptest! {
@@ -242,11 +256,11 @@ mod tests {
         #[test]
         fn a_state_survives_its_bytes(
             names in proptest::collection::btree_set("[a-z]{1,12}@[a-z0-9.]{1,16}", 0..12),
-            links: u32, key: u32, instance in proptest::option::of("[a-z0-9-]{0,40}"),
+            links: u32, key: u32, instance in proptest::option::of("[a-z0-9-]{0,40}"), gateway: Option<u16>,
         ) {
             let nodes: BTreeSet<NodeName> = names.iter().map(|name| node(name)).collect();
             let nodes_total = u32::try_from(nodes.len()).expect("few");
-            let state = MemberState { nodes, nodes_total, links, key, instance };
+            let state = MemberState { nodes, nodes_total, links, key, instance, gateway };
             let (bytes, all) = state.encode(STATE_BYTES_MAX);
             prop_assert!(bytes.len() <= STATE_BYTES_MAX);
             let read = MemberState::decode(&bytes).expect("a state");

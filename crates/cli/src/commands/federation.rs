@@ -1,6 +1,6 @@
 //! `metacluster federation …`: the certificates of gateways in three commands, how the links are, and who is cut off.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use metacluster_agent::federation::{FederationAnswer, Identity, issue::Authority};
@@ -142,5 +142,19 @@ async fn status(listing: Listing) -> Outcome {
             refused.to_string().into(),
         ]);
     }
-    output::print(&table.render(Paint::of_stdout(), output::columns()))
+    let mut text = table.render(Paint::of_stdout(), output::columns());
+    let kinds = |counts: &BTreeMap<String, u64>| {
+        counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+    };
+    for gateway in answer.gateways.iter().filter(|gateway| !gateway.refused.is_empty()) {
+        text.push_str(&format!("refused of {} ({}): {}\n", gateway.cluster, gateway.node, kinds(&gateway.refused)));
+    }
+    if !answer.dropped.is_empty() {
+        text.push_str(&format!("dropped here: {}\n", kinds(&answer.dropped)));
+    }
+    let unmet = |cut: &&ClusterName| !answer.gateways.iter().any(|gateway| gateway.cluster == **cut);
+    for cluster in answer.cut.iter().filter(unmet) {
+        text.push_str(&format!("{cluster} is cut off\n"));
+    }
+    output::print(&text)
 }

@@ -193,6 +193,7 @@ mod tests {
             links: 1,
             key: None,
             cell: None,
+            gateway: None,
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use metacluster_testbed::{Host, Network, eventually, require};
 
-use crate::support::{NEEDED, SOON, Site, binary, full_mesh, logs};
+use crate::{
+    federation::{command, folder, prove},
+    support::{NEEDED, SOON, Site, binary, full_mesh, logs},
+};
 
 /// A host of a zone, whose topology finds every host of the network.
 fn site(network: &Network, zone: &str, more: &str) -> Result<Site> {
@@ -102,5 +105,82 @@ fn a_host_that_moves_to_another_zone_leaves_its_cell_for_the_new_one() -> Result
     let moved = full_mesh(Duration::from_secs(60), [1, 2].map(|at| &sites[at].beam));
     moved.with_context(|| logs(&sites))?;
     sites[0].beam.wait_nodes(SOON, &[]).with_context(|| logs(&sites))?;
+    Ok(())
+}
+
+/// The configuration of a gateway between cells: its own cluster's authority is the one that it trusts.
+fn gateway(authority: &Host, host: &Host) -> Result<String> {
+    let folder = folder(authority);
+    let identity = host.home().join("gateway.pem");
+    let (from, out) = (folder.display().to_string(), identity.display().to_string());
+    command(authority, &["federation", "issue", "--dir", &from, "--out", &out])?;
+    host.write_cookie("COOKIEmain")?;
+    Ok(format!(
+        "gateways = 1\n\n[federation]\nlisten = \"0.0.0.0:4391\"\nidentity = \"{out}\"\ntrust = [\"{}\"]\n\n\
+         [[federation.export]]\nto = [\"main\"]\ngroups = [\"orders*\"]\n",
+        folder.join("federation-ca.pem").display()
+    ))
+}
+
+/// The clusters to which an agent's gateway is linked; none where it is no gateway.
+fn linked(site: &Site) -> Vec<String> {
+    let answer = site.agent.get("/v1/federation").unwrap_or_default();
+    let gateways = answer["gateways"].as_array().cloned().unwrap_or_default();
+    let linked = gateways.iter().filter(|gateway| gateway["linked"] == true);
+    linked.map(|gateway| gateway["cluster"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn cells_find_one_another_through_members_and_groups_cross_between_them() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 4] = network.hosts()?;
+    prove(&hosts[0], "main")?;
+    let configs: Vec<String> = hosts.iter().map(|host| gateway(&hosts[0], host)).collect::<Result<_>>()?;
+    let mut sites = Vec::new();
+    for ((host, config), zone) in hosts.into_iter().zip(&configs).zip(["a", "a", "b", "b"]) {
+        sites.push(site_on(host, zone, config)?);
+    }
+    for pair in [[0, 1], [2, 3]] {
+        full_mesh(SOON, pair.map(|at| &sites[at].beam)).with_context(|| logs(&sites))?;
+    }
+
+    sites[0].beam.eval(
+        "Server = spawn(fun Loop() -> receive {'$gen_call', From, Term} -> gen_server:reply(From, {echoed, Term}), Loop() end end),
+         ok = pg:join(orders, Server)",
+    )?;
+    for at in [2, 3] {
+        let seen = eventually(SOON, "the other cell sees the member", || {
+            let members = sites[at].beam.eval("length(pg:get_members(orders) -- pg:get_local_members(orders))");
+            let members = members.map_err(|error| format!("{error:#}"))?;
+            if members == "1" { Ok(()) } else { Err(members) }
+        });
+        seen.with_context(|| logs(&sites))?;
+        let called = sites[at].beam.eval("gen_server:call(hd(pg:get_members(orders)), {hello, node()})")?;
+        ensure!(called.starts_with("{echoed,{hello,"), "{called}");
+    }
+    // Gateways are linked to those of the other cell, and the nodes stay apart.
+    let links: Vec<Vec<String>> = sites.iter().map(linked).collect();
+    for (own, far) in [(0..2, "main:b-1"), (2..4, "main:a-1")] {
+        let of_cell = links[own].concat();
+        assert!(!of_cell.is_empty() && of_cell.iter().all(|cluster| cluster == far), "{links:?}");
+    }
+    assert_eq!(sites[1].beam.eval("length(pg:get_members(orders))")?, "1", "its own cell's, and no stand-in for it");
+    for pair in [[0, 1], [2, 3]] {
+        full_mesh(SOON, pair.map(|at| &sites[at].beam)).with_context(|| logs(&sites))?;
+    }
+
+    // The gateway of the far cell dies: the other host of that cell stands in.
+    let gateway = if links[2].is_empty() { 3 } else { 2 };
+    sites[gateway].agent.kill9()?;
+    let other = 5 - gateway;
+    let again = eventually(SOON, "the other host of the cell is its gateway", || {
+        let called = sites[other].beam.eval("catch gen_server:call(hd(pg:get_members(orders)), hello)");
+        let called = called.map_err(|error| format!("{error:#}"))?;
+        if called == "{echoed,hello}" && !linked(&sites[other]).is_empty() { Ok(()) } else { Err(called) }
+    });
+    again.with_context(|| logs(&sites))?;
     Ok(())
 }

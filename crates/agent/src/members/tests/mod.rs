@@ -156,7 +156,7 @@ async fn members_find_one_another_tell_of_their_nodes_and_of_a_leave() {
         })
         .await;
     }
-    let nodes = LocalNodes { nodes: [node("shop@h1"), node("web@h1")].into(), links: 4 };
+    let nodes = LocalNodes { nodes: [node("shop@h1"), node("web@h1")].into(), links: 4, gateway: None };
     one.members.inlets.local(nodes.clone());
     let event = three.told(AgentId(1), MemberChange::NodesChanged).await;
     assert_eq!(event.nodes, nodes.nodes);
