@@ -20,8 +20,11 @@ use super::dial::atom;
 pub(super) const GLOBAL: &str = "global_name_server";
 /// The version of `global`'s protocol that knows `remove_connection`.
 const VERSION_MIN: i64 = 8;
-/// How long `global` may take. It waits for nobody while it handles its messages, but it may have many.
+/// How long a node may take that is asked by way of another one, so that one which is dead holds up nobody.
 pub(super) const ANSWERS: Duration = Duration::from_secs(1);
+/// How long a node may take that is asked itself. It lives, since we hold a connection to it, but it may be starved: taken
+/// for one that knows no removal, it would be disconnected, and `global` would tell the rest.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `global` at one node removes another, and has done so when this returns, unless it does not answer.
 pub(super) async fn remove(ours: &Node, at: &NodeName, other: &NodeName) {
@@ -36,7 +39,7 @@ pub(super) async fn remove(ours: &Node, at: &NodeName, other: &NodeName) {
 }
 
 pub(super) async fn knows_removal(ours: &Node, node: &NodeName) -> bool {
-    let version = ours.call(node, GLOBAL, Term::atom("get_protocol_version"), ANSWERS).await;
+    let version = ours.call(node, GLOBAL, Term::atom("get_protocol_version"), PATIENCE).await;
     version.ok().and_then(|version| version.as_i64()).is_some_and(|version| version >= VERSION_MIN)
 }
 
@@ -47,7 +50,7 @@ pub(super) fn removal(other: &NodeName) -> Term {
 /// The connections that a node holds to visible nodes, each with what tells it from another to the same node.
 pub(super) async fn connections(ours: &Node, node: &NodeName) -> BTreeMap<NodeName, Option<u64>> {
     let options = Term::map([(Term::atom("connection_id"), Term::atom("true"))]);
-    let answer = ours.rpc(node, "erlang", "nodes", vec![Term::atom("visible"), options], ANSWERS).await;
+    let answer = ours.rpc(node, "erlang", "nodes", vec![Term::atom("visible"), options], PATIENCE).await;
     let read = |item: &Term| {
         let [name, told] = item.as_tuple()? else { return None };
         let name = NodeName::new(name.as_atom()?.as_str()).ok()?;
@@ -57,7 +60,7 @@ pub(super) async fn connections(ours: &Node, node: &NodeName) -> BTreeMap<NodeNa
         Ok(list) => list.as_list().unwrap_or_default().iter().filter_map(read).collect(),
         // Before OTP 25.1 connections are not told apart.
         Err(_) => {
-            let list = names(ours.rpc(node, "erlang", "nodes", vec![], ANSWERS).await);
+            let list = names(ours.rpc(node, "erlang", "nodes", vec![], PATIENCE).await);
             list.into_iter().map(|name| (name, None)).collect()
         }
     }

@@ -13,7 +13,7 @@ use metacluster_erl::{
     wire::{Atom, ExportFun, Term},
 };
 use metacluster_types::NodeName;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{
@@ -23,8 +23,8 @@ use super::{
 
 /// How long the disconnect itself may take.
 const DISCONNECT: Duration = Duration::from_secs(9);
-/// How often it is looked whether `global` has disconnected, and how far apart.
-const GOES_TRIES: u32 = 10;
+/// How long `global` may take to disconnect, and how often it is looked whether it has. What comes after that makes noise.
+const GOES_FOR: Duration = Duration::from_secs(3);
 const GOES_EVERY: Duration = Duration::from_millis(20);
 
 /// Ends the connection of a local node to a peer.
@@ -62,11 +62,12 @@ async fn tell_both(ours: &Node, local: &NodeName, peer: &NodeName) -> bool {
     let options = [Term::list([Term::atom("noconnect"), Term::atom("nosuspend")]), Term::list([])];
     let lists = [Term::list(to), Term::list(messages), Term::list(options)];
     let arguments = [Term::ExportFun(send)].into_iter().chain(lists).collect();
-    if let Err(error) = ours.rpc(local, "lists", "zipwith3", arguments, global::ANSWERS).await {
+    if let Err(error) = ours.rpc(local, "lists", "zipwith3", arguments, global::PATIENCE).await {
         debug!("{local} and {peer} are not told to part: {error}");
     }
     // `global` disconnects, unless it never knew the peer. A connection that came since then is left alone.
-    for _ in 0..GOES_TRIES {
+    let until = Instant::now() + GOES_FOR;
+    while Instant::now() < until {
         if global::connections(ours, local).await.get(peer) != Some(&held) {
             return true;
         }
