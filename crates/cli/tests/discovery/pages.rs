@@ -1,6 +1,11 @@
 //! What the pages of the strategies show is what the binary takes.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -25,6 +30,46 @@ fn pages() -> Result<BTreeMap<String, String>> {
 fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
     let begin = format!("```{language}\n");
     page.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// The configurations of a page: those that stand alone, and those within a `ConfigMap`.
+fn examples(page: &str) -> Vec<String> {
+    let mapped = blocks(page, "yaml").into_iter().filter_map(|block| block.split_once("metacluster.toml: |\n"));
+    let mapped = mapped.map(|(_, file)| {
+        let lines = file.lines().map_while(|line| line.strip_prefix("    ").or_else(|| line.is_empty().then_some("")));
+        lines.flat_map(|line| [line, "\n"]).collect()
+    });
+    blocks(page, "toml").into_iter().map(str::to_owned).chain(mapped).collect()
+}
+
+#[test]
+fn every_strategy_has_a_page_with_its_rights_and_an_example_that_is_taken() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut shown = BTreeSet::new();
+    for (name, page) in &pages()? {
+        ensure!(page.contains("## Rights") || page.contains("least rights"), "{name}: which rights?");
+        ensure!(page.contains("metacluster discover "), "{name}: how is it tried?");
+        for example in examples(page) {
+            let file = folder.path().join("metacluster.toml");
+            // The file of the cookie is not there.
+            let lines = example.lines().filter(|line| !line.starts_with("cookie_file = "));
+            fs::write(&file, lines.flat_map(|line| [line, "\n"]).collect::<String>())?;
+            let mut check = Command::new(binary());
+            check.env("METACLUSTER_COOKIE", "of-the-pages").arg("check-config").arg(&file);
+            let output = check.output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{name}:\n{example}\n{said}");
+            let strategies = example.lines().filter_map(|line| line.strip_prefix("strategy = \"")?.strip_suffix('"'));
+            shown.extend(strategies.map(str::to_owned));
+        }
+    }
+    let help = Command::new(binary()).args(["discover", "--help"]).output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let (_, listed) = help.split_once("Strategies:\n").context("the strategies")?;
+    let listed = listed.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+    let listed: BTreeSet<String> = listed.map(str::to_owned).collect();
+    ensure!(listed.len() > 10 && listed == shown, "listed: {listed:?}\nshown: {shown:?}");
+    Ok(())
 }
 
 /// A line of a page that tries a strategy is none that would be refused before anybody is asked.
