@@ -180,6 +180,16 @@ impl Agent {
         self.child.signal(Signal::SIGHUP)
     }
 
+    /// Has it stand still (SIGSTOP) until [`resume`](Self::resume).
+    pub fn pause(&self) -> Result<()> {
+        self.child.signal(Signal::SIGSTOP)
+    }
+
+    /// Has it go on (SIGCONT).
+    pub fn resume(&self) -> Result<()> {
+        self.child.signal(Signal::SIGCONT)
+    }
+
     /// Asks it to end, as a service manager does, and waits for it.
     pub fn terminate(&mut self) -> Result<()> {
         self.child.signal(Signal::SIGTERM)?;

@@ -235,6 +235,76 @@ fn a_corrupt_snapshot_is_said_once_and_replaced() -> Result<()> {
     Ok(())
 }
 
+/// How often an agent counted that.
+fn counted(agent: &Agent, what: &str) -> Result<u64> {
+    agent.json("members")?["counters"][what].as_u64().with_context(|| format!("no counter {what}"))
+}
+
+fn lines_with(agent: &Agent, words: &str) -> usize {
+    agent.log().lines().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn an_agent_that_stood_still_says_so_and_judges_nobody_for_it() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let seed = seeded_by(&[&hosts[0].address().to_string()]);
+    let agents: Vec<Agent> =
+        hosts.iter().map(|host| host.agent(binary()).config(&seed)?.start()).collect::<Result<_>>()?;
+    for agent in &agents {
+        wait_count(agent, SOON, "alive", 3)?;
+    }
+    let [still, others @ ..] = &agents[..] else { unreachable!("three agents") };
+    still.pause()?;
+    for other in others {
+        wait_count(other, SOON, "failed", 1)?;
+    }
+    let said = lines_with(still, "this process stood still for");
+    still.resume()?;
+    for agent in &agents {
+        wait_count(agent, SOON, "alive", 3)?;
+    }
+    eventually(SOON, "it says so", || match lines_with(still, "this process stood still for") {
+        now if now > said => Ok(()),
+        _ => Err(still.log()),
+    })?;
+    eventually(SOON, "it is counted", || match counted(still, "pauses") {
+        Ok(1..) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    assert_eq!(counted(still, "failed")?, 0, "it held nobody failed: {}", still.log());
+    Ok(())
+}
+
+#[test]
+fn two_members_with_one_name_are_told_and_counted_and_both_stay() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let seed = seeded_by(&[&hosts[0].address().to_string()]);
+    let named = format!("host = \"twin.example\"\n{seed}");
+    let watcher = hosts[0].agent(binary()).config(&seed)?.start()?;
+    let twins: Vec<Agent> =
+        hosts[1..].iter().map(|host| host.agent(binary()).config(&named)?.start()).collect::<Result<_>>()?;
+    for agent in twins.iter().chain([&watcher]) {
+        wait_count(agent, SOON, "alive", 3)?;
+        eventually(SOON, "it is said", || match lines_with(agent, "both have the name metacluster@twin.example") {
+            1.. => Ok(()),
+            0 => Err(agent.log()),
+        })?;
+        eventually(SOON, "it is counted", || match counted(agent, "names_shared") {
+            Ok(1..) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })?;
+    }
+    Ok(())
+}
+
 /// A small file system that goes with its guard.
 struct Small(PathBuf);
 
