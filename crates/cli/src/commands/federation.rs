@@ -1,6 +1,9 @@
 //! `metacluster federation …`: the certificates of gateways in three commands, how the links are, and who is cut off.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use metacluster_agent::federation::{FederationAnswer, Identity, issue::Authority};
@@ -91,14 +94,21 @@ pub(crate) async fn run(arguments: Federation) -> Outcome {
             output::print(&format!("{} is the identity of a gateway\n", out.display()))
         }
         What::Trust { certificates, identity } => {
+            if !identity.exists() {
+                return Err(Failure::NotSo(format!(
+                    "there is no {}: make the identity of this gateway with `metacluster federation issue`, or name it \
+                     with --identity",
+                    identity.display()
+                )));
+            }
             Identity::load(&identity, &certificates).map_err(|error| not_so(&error))?;
-            let trust: Vec<String> =
-                certificates.iter().map(|file| format!("{:?}", file.display().to_string())).collect();
-            output::print(&format!(
-                "[federation]\nidentity = {:?}\ntrust = [{}]\n",
-                identity.display().to_string(),
-                trust.join(", ")
-            ))
+            // The agent is started in another folder.
+            let whole = |file: &Path| {
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+                format!("{:?}", file.display().to_string())
+            };
+            let trust: Vec<String> = certificates.iter().map(|file| whole(file)).collect();
+            output::print(&format!("[federation]\nidentity = {}\ntrust = [{}]\n", whole(&identity), trust.join(", ")))
         }
         What::Status(listing) => status(listing).await,
         What::Cut { cluster, asking } => {
