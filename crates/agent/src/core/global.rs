@@ -49,21 +49,37 @@ pub(super) fn removal(other: &NodeName) -> Term {
 
 /// The connections that a node holds to visible nodes, each with what tells it from another to the same node.
 pub(super) async fn connections(ours: &Node, node: &NodeName) -> BTreeMap<NodeName, Option<u64>> {
-    let options = Term::map([(Term::atom("connection_id"), Term::atom("true"))]);
-    let answer = ours.rpc(node, "erlang", "nodes", vec![Term::atom("visible"), options], PATIENCE).await;
-    let read = |item: &Term| {
-        let [name, told] = item.as_tuple()? else { return None };
-        let name = NodeName::new(name.as_atom()?.as_str()).ok()?;
-        Some((name, told.map_get("connection_id").and_then(Term::as_u64)))
-    };
-    match answer {
-        Ok(list) => list.as_list().unwrap_or_default().iter().filter_map(read).collect(),
+    match ours.rpc(node, "erlang", "nodes", which(), PATIENCE).await {
+        Ok(list) => read(&list),
         // Before OTP 25.1 connections are not told apart.
         Err(_) => {
             let list = names(ours.rpc(node, "erlang", "nodes", vec![], PATIENCE).await);
             list.into_iter().map(|name| (name, None)).collect()
         }
     }
+}
+
+/// As [`connections`], of a node that is asked by way of another one. None where that takes too long, and before OTP 25.1.
+pub(super) async fn connections_of(ours: &Node, way: &NodeName, node: &NodeName) -> BTreeMap<NodeName, Option<u64>> {
+    let wait = i64::try_from(ANSWERS.as_millis()).unwrap_or(1_000);
+    let arguments =
+        vec![atom(node.as_str()), Term::atom("erlang"), Term::atom("nodes"), Term::list(which()), Term::Integer(wait)];
+    let answer = ours.rpc(way, "rpc", "call", arguments, ANSWERS * 2).await;
+    answer.map(|list| read(&list)).unwrap_or_default()
+}
+
+/// The arguments of `erlang:nodes/2`.
+fn which() -> Vec<Term> {
+    vec![Term::atom("visible"), Term::map([(Term::atom("connection_id"), Term::atom("true"))])]
+}
+
+fn read(list: &Term) -> BTreeMap<NodeName, Option<u64>> {
+    let read = |item: &Term| {
+        let [name, told] = item.as_tuple()? else { return None };
+        let name = NodeName::new(name.as_atom()?.as_str()).ok()?;
+        Some((name, told.map_get("connection_id").and_then(Term::as_u64)))
+    };
+    list.as_list().unwrap_or_default().iter().filter_map(read).collect()
 }
 
 pub(super) fn names(answer: Result<Term, CallError>) -> BTreeSet<NodeName> {

@@ -2,10 +2,11 @@
 //! tell each other whom they know, and connect everybody to everybody (`connect_all`). Whatever fails then, they hold for
 //! a lost connection, tell all the rest, and healthy links go (see [`super::global`]). Two things fail after a cut:
 //!
-//! - One end still holds a connection whose other end is gone. A new one would replace it there, which is a loss. So the
-//!   peer forgets such connections first: the one to the local node, and those to nodes that the local node is linked
-//!   to. A connection that is being made is known to one end a moment before it is to the other, so a stale one is one
-//!   that the peer holds, unchanged, a while later, and the other end still not.
+//! - One end still holds a connection whose other end is gone. A new one would replace it there, which is a loss. So such
+//!   connections are forgotten first: those that the peer holds to the local node and to nodes that this is linked to,
+//!   and those that nodes of either mesh hold to the end that is to join it. A connection that is being made is known to
+//!   one end a moment before it is to the other, so a stale one is one that is held, unchanged, a while later, and by the
+//!   other end still not.
 //! - One end cannot reach one of the nodes that it would meet: the cut is not healed in all parts, or its kernel still
 //!   waits for the answer to a question after the neighbour (ARP) that it asked during the cut. So each end is asked to
 //!   reach the hosts that it would meet, and the dial waits until it can.
@@ -29,7 +30,7 @@ use tracing::debug;
 
 use super::{
     dial::{Dial, atom},
-    global::{self, connections},
+    global::{self, GLOBAL, connections},
 };
 
 /// Pairs that are remembered.
@@ -40,6 +41,8 @@ const OTHERS_MAX: usize = 128;
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long one end of a new connection may be behind the other.
 const SETTLES: Duration = Duration::from_millis(150);
+/// How long a node may take to forget a connection; what comes of one that takes longer shows by itself.
+const FORGETS: Duration = Duration::from_secs(1);
 /// How long a node may take to reach a host, how often it tries, and for how long in all: longer than a kernel asks after
 /// a neighbour.
 const REACH: Duration = Duration::from_millis(500);
@@ -107,12 +110,18 @@ pub(crate) async fn prepare(dial: &Dial, address: SocketAddr, linked: &[NodeName
         let held = connections(ours, peer).await;
         let held = clear(ours, local, peer, held, linked).await;
         let (near, far): (BTreeSet<_>, BTreeSet<_>) = (linked.iter().collect(), held.keys().collect());
-        let meets = |whom: &BTreeSet<&NodeName>, but: &BTreeSet<&NodeName>| {
+        let new = |whom: &BTreeSet<&NodeName>, but: &BTreeSet<&NodeName>| {
             let new = whom.difference(but).filter(|node| **node != peer && **node != local);
-            new.map(|node| node.host().to_owned()).take(OTHERS_MAX).collect::<BTreeSet<String>>()
+            new.map(|node| (*node).clone()).take(OTHERS_MAX).collect::<Vec<NodeName>>()
         };
-        let from_peer = reaches(ours, peer, meets(&near, &far), *epmd_port);
-        let from_local = reaches(ours, local, meets(&far, &near), *epmd_port);
+        tokio::join!(
+            have_forgotten(ours, local, new(&near, &far), peer),
+            have_forgotten(ours, peer, new(&far, &near), local)
+        );
+        let hosts =
+            |nodes: Vec<NodeName>| nodes.iter().map(|node| node.host().to_owned()).collect::<BTreeSet<String>>();
+        let from_peer = reaches(ours, peer, hosts(new(&near, &far)), *epmd_port);
+        let from_local = reaches(ours, local, hosts(new(&far, &near)), *epmd_port);
         tokio::try_join!(from_peer, from_local).map(drop)
     } else {
         Ok(())
@@ -146,6 +155,44 @@ async fn clear(
         }
     }
     now
+}
+
+/// Has each of these nodes forget a stale connection to that one. They are asked by way of a node that is linked to them.
+async fn have_forgotten(ours: &Node, way: &NodeName, ends: Vec<NodeName>, whom: &NodeName) {
+    let suspects = holders(ours, way, ends, whom).await;
+    if suspects.is_empty() {
+        return;
+    }
+    sleep(SETTLES).await;
+    let still = holders(ours, way, suspects.keys().cloned().collect(), whom).await;
+    let known = connections(ours, whom).await;
+    let stale = still.into_iter().filter(|(end, held)| suspects.get(end) == Some(held) && !known.contains_key(end));
+    let mut stale: BTreeMap<NodeName, Option<u64>> = stale.collect();
+    for end in stale.keys() {
+        debug!("{end} forgets its connection to {whom}, which has none to it");
+        let to = Term::tuple([Term::atom(GLOBAL), atom(end.as_str())]);
+        if let Err(error) = ours.rpc(way, "erlang", "send", vec![to, global::removal(whom)], global::ANSWERS).await {
+            debug!("{end} is not told: {error}");
+        }
+    }
+    let until = Instant::now() + FORGETS;
+    while !stale.is_empty() && Instant::now() < until {
+        let now = holders(ours, way, stale.keys().cloned().collect(), whom).await;
+        stale.retain(|end, held| now.get(end) == Some(held));
+    }
+}
+
+/// Which of these nodes hold a connection to that one, and which.
+async fn holders(ours: &Node, way: &NodeName, ends: Vec<NodeName>, whom: &NodeName) -> BTreeMap<NodeName, Option<u64>> {
+    let mut asked = JoinSet::new();
+    for end in ends {
+        let (ours, way, whom) = (ours.clone(), way.clone(), whom.clone());
+        asked.spawn(async move {
+            let held = global::connections_of(&ours, &way, &end).await.remove(&whom)?;
+            Some((end, held))
+        });
+    }
+    asked.join_all().await.into_iter().flatten().collect()
 }
 
 /// Which of these nodes, asked by way of the local one, say that they are not connected to the peer.
