@@ -60,7 +60,7 @@ fn serf(host: &Host, join: Option<&Host>) -> Result<Child> {
     let mut command = host.command("serf");
     command.args(["agent", "-node", &host.short_name(), "-bind", &host.address().to_string()]);
     if let Some(join) = join {
-        command.args(["-join", &join.address().to_string()]);
+        command.args(["-retry-join", &join.address().to_string(), "-retry-interval", "1s"]);
     }
     Child::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()), "serf")
 }
