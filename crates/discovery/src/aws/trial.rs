@@ -1,12 +1,11 @@
 //! What the tests of `ec2` and `ecs` share: a strategy with credentials of its own against a given endpoint.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use aws_credential_types::Credentials;
 use metacluster_testbed::{Proxy, Wire};
 
 use super::{
-    call::Caller,
     credentials::Account,
     source::{Asking, Source},
 };
@@ -34,7 +33,7 @@ struct Against<S, M> {
 impl<S: Source, M: Fn(String) -> S + Send + Sync + 'static> Strategy for Against<S, M> {
     fn run(self: Arc<Self>, feed: Feed) -> Work {
         Box::pin(async move {
-            let caller = Caller::new(Account::given(&self.endpoint, credentials()), Duration::from_secs(5));
+            let caller = self.asking.caller(Account::given(&self.endpoint, credentials()));
             let make = Arc::clone(&self.make);
             self.asking.run_as(&feed, caller, move |region| make(region)).await;
         })

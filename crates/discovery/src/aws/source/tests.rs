@@ -109,9 +109,10 @@ fn longest_gap(looks: &[f64]) -> f64 {
     looks.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
 }
 
-/// The interval with its jitter, and what the calls take; with four calls a second's budget is the bound.
+/// The interval with its jitter, and what the calls take; with four calls a second's budget is the bound. A timer goes off
+/// up to a millisecond late.
 fn gap_max(calls: u32) -> f64 {
-    5.5_f64.max(2.5 * f64::from(calls)) + CALL.as_secs_f64() * f64::from(calls)
+    5.5_f64.max(2.5 * f64::from(calls)) + CALL.as_secs_f64() * f64::from(calls) + 0.001 * f64::from(calls + 1)
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,6 +138,6 @@ async fn a_cluster_that_comes_up_as_one_asks_once_each_and_then_by_turns() {
         assert_eq!(first.len() as u128, AGENTS);
         let most = most_within(&later, calls, 60.0);
         assert!(most <= 60.0, "{calls} calls a look-up: {most} calls within a minute");
-        assert!(longest_gap(&later) <= gap_max(calls), "{:.1} s", longest_gap(&later));
+        assert!(longest_gap(&later) <= gap_max(calls), "{:.4} s", longest_gap(&later));
     }
 }
