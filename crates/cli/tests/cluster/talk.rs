@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use metacluster_testbed::{Agent, Host, Network, Tool, eventually, eventually_value, require};
+use metacluster_testbed::{Agent, Host, Network, Tool, capture, eventually, eventually_value, require};
 use serde_json::Value;
 
 use crate::support::{NEEDED, SOON, binary};
@@ -214,6 +214,107 @@ fn keys_are_changed_while_all_run_and_who_has_the_old_one_is_refused() -> Result
     };
     let keyring = hosts[1].home().join("state/keyring");
     assert!(fs::metadata(keyring).is_ok() && again.len() == 2);
+    Ok(())
+}
+
+/// Counts the packets of membership that a host sends, those in the clear and those that are sealed, by the second byte
+/// of each.
+struct Tap<'h>(&'h Host);
+
+impl<'h> Tap<'h> {
+    fn new(host: &'h Host) -> Result<Self> {
+        let tap = Self(host);
+        tap.nft(
+            "add table inet tap; add counter inet tap clear; add counter inet tap sealed; \
+             add chain inet tap out { type filter hook output priority 0; }; \
+             add rule inet tap out udp dport 45893 @th,72,8 0 counter name clear; \
+             add rule inet tap out udp dport 45893 @th,72,8 1 counter name sealed",
+        )?;
+        Ok(tap)
+    }
+
+    fn nft(&self, what: &str) -> Result<String> {
+        capture(self.0.command("nft").args(["--json", what]))
+    }
+
+    /// How many in the clear and how many sealed went out since this was asked last.
+    fn take(&self) -> Result<(u64, u64)> {
+        let read: Value = serde_json::from_str(&self.nft("reset counters")?)?;
+        let of = |name: &str| {
+            let mut all = read["nftables"].as_array().into_iter().flatten().map(|entry| &entry["counter"]);
+            all.find(|counter| counter["name"] == name)
+                .and_then(|counter| counter["packets"].as_u64())
+                .context("no counter")
+        };
+        Ok((of("clear")?, of("sealed")?))
+    }
+
+    /// Waits for packets, all of this kind.
+    fn sends_only(&self, sealed: bool) -> Result<()> {
+        eventually(SOON, "packets of one kind only", || {
+            match (self.take().map_err(|error| format!("{error:#}"))?, sealed) {
+                ((0, 1..), true) | ((1.., 0), false) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .map(drop)
+    }
+}
+
+#[test]
+fn encryption_is_turned_on_in_a_cluster_that_lives() -> Result<()> {
+    if !require(&HOSTS) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let stranger = network.host()?;
+    let config = format!("{}\n[membership]\nencryption = \"off\"\n", seeds(&hosts));
+    let mut agents = Vec::new();
+    for host in &hosts {
+        agents.push(host.agent(binary()).config(&config)?.start()?);
+    }
+    all_see(&agents.iter().collect::<Vec<_>>(), 3)?;
+    let taps = hosts.iter().map(Tap::new).collect::<Result<Vec<_>>>()?;
+    taps.iter().try_for_each(|tap| tap.sends_only(false))?;
+
+    // At one stroke it could part them; in two steps it does not.
+    let refused = agents[0].ask(&["keys", "policy", "required"])?;
+    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && complaint.contains("preferred"), "{complaint}");
+    taps.iter().try_for_each(|tap| tap.sends_only(false))?;
+    succeeds(&agents[0], &["keys", "policy", "preferred"])?;
+    taps.iter().try_for_each(|tap| tap.sends_only(true))?;
+    succeeds(&agents[1], &["keys", "policy", "required"])?;
+    succeeds(&agents[2], &["event", "send", "after"])?;
+    for agent in &agents {
+        eventually(SOON, "events go on", || match told(agent, "user") {
+            Ok(told) if told.len() == 1 => Ok(()),
+            told => Err(format!("{told:?}")),
+        })?;
+        let (_, listed) = lines(agent, &["keys", "list", "--json"])?;
+        assert_eq!(listed[0]["policies"], serde_json::json!({"required": 3}));
+        let ill = [told(agent, "member_suspect")?, told(agent, "member_failed")?].concat();
+        assert!(ill.is_empty(), "{ill:?}");
+    }
+
+    // Who speaks in the clear is refused, counted and named from now on.
+    let plain = stranger.agent(binary()).config(&config)?.start()?;
+    let line =
+        agents[0].complaints().wait_for(SOON, "a line", |text| text.contains("sends packets that are not sealed"))?;
+    assert!(line.text.contains(&stranger.address().to_string()), "{}", line.text);
+    eventually(SOON, "it is counted", || {
+        let counters = agents[0].get("/v1/members").map_err(|error| format!("{error:#}"))?["counters"].clone();
+        if counters["plain"].as_u64() > Some(0) { Ok(()) } else { Err(counters.to_string()) }
+    })?;
+    all_see(&agents.iter().collect::<Vec<_>>(), 3)?;
+    drop(plain);
+
+    // A restart keeps the policy, whatever the file of the agent still says.
+    agents.pop().context("the third")?.terminate()?;
+    agents.push(hosts[2].agent(binary()).config(&config)?.start()?);
+    all_see(&agents.iter().collect::<Vec<_>>(), 3)?;
+    taps.iter().try_for_each(|tap| tap.sends_only(true))?;
     Ok(())
 }
 
