@@ -106,6 +106,8 @@ pub(crate) struct Described {
     pub(crate) commitment: Commitment,
     /// Of the name, so that a name that two share is found without reading all.
     pub(crate) name_hash: u64,
+    /// Of the zone, if it has one.
+    pub(crate) zone_hash: Option<u64>,
     pub(crate) bytes: Box<[u8]>,
 }
 
@@ -166,7 +168,7 @@ pub(crate) const fn mix(word: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A hash of a name, for finding what is equal; not for secrets.
+/// A hash of a name or a zone, for finding what is equal; not for secrets.
 pub(crate) fn name_hash(name: &str) -> u64 {
     name.bytes().fold(mix(name.len() as u64), |hash, byte| mix(hash ^ u64::from(byte)))
 }

@@ -9,9 +9,12 @@ use crate::{
     Membership,
     codec::message::Message,
     record::{ACCUSERS_MAX, Claim, ClaimKind, Stamp},
-    state::{Life, Suspicion},
+    state::{Life, Member, Suspicion},
     timers::Timer,
 };
+
+/// So many members of a suspect's zone are asked at once.
+const ZONE_PROBES: usize = 8;
 
 /// The time after which a suspicion fails its subject, given how many others confirmed it (Lifeguard, section IV).
 pub(crate) fn timeout(least: Duration, most: Duration, confirmed: usize, wanted: usize) -> Duration {
@@ -53,7 +56,9 @@ impl Membership {
                 self.changed(now, id, false);
                 self.set_suspicion(now, id);
                 self.tell_suspicion(now, id, by_self);
-                if !by_self {
+                if by_self {
+                    self.ask_its_zone(now, id);
+                } else {
                     self.confirm_perhaps(now, id);
                 }
                 true
@@ -136,6 +141,19 @@ impl Membership {
         let others = self.members.live().len().max(1);
         if self.rng.random_range(0..others) < self.settings.confirmers {
             self.confirm(now, id);
+        }
+    }
+
+    /// Who gets no answer from another zone asks more members there at once: when the whole zone is gone, its members are
+    /// suspected together and fail in one burst, and not one by one as their turns come.
+    fn ask_its_zone(&mut self, now: Instant, id: AgentId) {
+        let zone = self.members.of(id).and_then(|member| member.described.zone_hash);
+        if zone.is_none() || zone == self.described.zone_hash {
+            return;
+        }
+        let there = |_, member: &Member| member.life == Life::Alive && member.described.zone_hash == zone;
+        for other in self.members.draw(ZONE_PROBES, &mut self.rng, there) {
+            self.confirm(now, other);
         }
     }
 

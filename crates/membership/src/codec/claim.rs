@@ -68,7 +68,7 @@ pub(crate) fn describe(description: &Description, commitment: Commitment) -> Res
     if out.len() > DESCRIPTION_BYTES_MAX {
         return Err(DescriptionError::TooLarge { bytes: out.len(), max: DESCRIPTION_BYTES_MAX });
     }
-    Ok(Described { address: *address, commitment, name_hash: name_hash(name), bytes: out.into() })
+    Ok(kept(description, commitment, &out))
 }
 
 /// Reads a description in full.
@@ -117,8 +117,13 @@ pub(crate) fn description(bytes: &[u8]) -> Result<(Description, Commitment), Dec
 /// Checks a description and keeps its bytes.
 fn described(bytes: &[u8]) -> Result<Described, DecodeError> {
     let (description, commitment) = description(bytes)?;
-    let name_hash = name_hash(&description.name);
-    Ok(Described { address: description.address, commitment, name_hash, bytes: bytes.into() })
+    Ok(kept(&description, commitment, bytes))
+}
+
+fn kept(description: &Description, commitment: Commitment, bytes: &[u8]) -> Described {
+    let Description { name, address, place, .. } = description;
+    let zone_hash = place.zone.as_ref().map(|zone| name_hash(zone.as_str()));
+    Described { address: *address, commitment, name_hash: name_hash(name), zone_hash, bytes: bytes.into() }
 }
 
 pub(crate) fn put_address(out: &mut Vec<u8>, address: SocketAddr) {

@@ -1,5 +1,7 @@
 //! Suspicion, failure, refutation, and not judging while one stood still.
 
+use metacluster_types::Zone;
+
 use super::*;
 use crate::DownReason;
 
@@ -120,6 +122,26 @@ fn the_loss_of_half_is_told_in_few_bursts() {
     let downs = cluster.agents[0].told.iter().filter(|(_, kind)| matches!(kind, ChangeKind::Down(_))).count();
     assert_eq!(downs, 5);
     assert!(cluster.agents[0].batches <= 3, "{} batches", cluster.agents[0].batches);
+}
+
+#[test]
+fn the_loss_of_a_zone_is_told_in_one_burst() {
+    let zones = ["a", "b", "c"].map(|zone| Place { zone: Some(Zone::new(zone).expect("a zone")), region: None });
+    let in_zone = |number: usize| placed(Instant::ZERO, number, 1, "main", zones[number % 3].clone());
+    // Each member has dice of its own, so their rounds are at other places in each cluster.
+    for (lost, hosts) in [(0, 9), (1, 15), (2, 24), (1, 45)] {
+        let mut cluster = Cluster::by(hosts, in_zone).settled();
+        let (gone, left): (Vec<usize>, Vec<usize>) = (0..hosts).partition(|number| number % 3 == lost);
+        for &number in &gone {
+            cluster.agents[number].runs = false;
+        }
+        cluster.until(Duration::from_secs(30), |c| gone.iter().all(|&number| c.all_hold(number, Standing::Failed)));
+        cluster.run(Duration::from_secs(1));
+        for agent in left.iter().map(|&number| &cluster.agents[number]) {
+            let downs = agent.told.iter().filter(|(_, kind)| matches!(kind, ChangeKind::Down(_))).count();
+            assert_eq!((downs, agent.batches), (hosts / 3, 1), "zone {lost} of {hosts}");
+        }
+    }
 }
 
 #[test]

@@ -65,16 +65,24 @@ fn description(name: &str, address: SocketAddr) -> Description {
 }
 
 fn machine(now: Instant, number: usize, epoch: u64, cluster: &str) -> Membership {
+    placed(now, number, epoch, cluster, Place::default())
+}
+
+fn placed(now: Instant, number: usize, epoch: u64, cluster: &str, place: Place) -> Membership {
     let cluster = ClusterName::new(cluster).expect("a name");
     let proof = LeaveProof([u8::try_from(number).expect("few"); 16]);
     let identity = Identity { id: id(number), epoch: Epoch(epoch), cluster, proof };
-    let described = description(&format!("agent-{number}"), at(number));
+    let described = Description { place, ..description(&format!("agent-{number}"), at(number)) };
     Membership::new(now, identity, described, Settings::lan(), number as u64).expect("it fits")
 }
 
 impl Cluster {
     /// So many agents that know the first.
     fn of(agents: usize) -> Self {
+        Self::by(agents, |number| machine(Instant::ZERO, number, 1, "main"))
+    }
+
+    fn by(agents: usize, machine: impl Fn(usize) -> Membership) -> Self {
         let mut cluster = Self {
             now: Instant::ZERO,
             agents: Vec::new(),
@@ -85,7 +93,7 @@ impl Cluster {
             cuts: BTreeSet::new(),
         };
         for number in 0..agents {
-            cluster.add(machine(Instant::ZERO, number, 1, "main"), at(number));
+            cluster.add(machine(number), at(number));
         }
         for number in 1..agents {
             cluster.input(number, Input::Seeds(vec![at(0)]));
@@ -95,14 +103,18 @@ impl Cluster {
 
     /// As [`Cluster::of`], once all know all.
     fn formed(agents: usize) -> Self {
-        let mut cluster = Self::of(agents);
-        cluster.run(Duration::from_secs(5));
-        for number in 0..agents {
-            assert_eq!(cluster.agents[number].machine.live(), agents);
-            cluster.agents[number].told.clear();
-            cluster.agents[number].batches = 0;
+        Self::of(agents).settled()
+    }
+
+    fn settled(mut self) -> Self {
+        self.run(Duration::from_secs(5));
+        let agents = self.agents.len();
+        for agent in &mut self.agents {
+            assert_eq!(agent.machine.live(), agents);
+            agent.told.clear();
+            agent.batches = 0;
         }
-        cluster
+        self
     }
 
     fn add(&mut self, machine: Membership, address: SocketAddr) -> usize {
