@@ -11,6 +11,7 @@ mod hub;
 pub mod issue;
 mod links;
 mod mates;
+mod memory;
 mod mesh;
 mod peers;
 mod services;
@@ -159,6 +160,7 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
         limits: parts.config.limits,
     };
     info!("federation: {} is a gateway of {}", node.name(), settings.cluster);
+    memory::keep_a_burst();
     let mut scopes: Vec<String> = settings.exports.iter().map(|rule| rule.scope.clone()).collect();
     scopes.push("pg".to_owned());
     scopes.sort_unstable();

@@ -8,7 +8,7 @@ mod ways;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use metacluster_testbed::{capture, eventually_value};
 
 use self::ways::{Way, Ways};
@@ -39,19 +39,37 @@ struct Stream {
     window: u32,
 }
 
-/// Measures each way `--rounds` times.
+/// The parts that `--only` names.
+const PARTS: [&str; 5] = ["calls", "small", "large", "groups", "simulated"];
+
+/// Measures each way `--rounds` times; with `--only`, that part alone.
 pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let rounds = options.number("rounds", 7)?.max(1);
-    let ways = Ways::start(binary)?;
+    let only = options.text("only");
+    if let Some(other) = only.filter(|only| !PARTS.contains(only)) {
+        bail!("no part `{other}`; known: {}", PARTS.join(", "));
+    }
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
     let mut report = Report::new("federation");
-    calls(&mut report, &ways, rounds)?;
-    streams(&mut report, &ways, rounds, ("100 B", SMALL), 0.5)?;
-    streams(&mut report, &ways, rounds, ("64 KiB", LARGE), 0.5)?;
-    comings(&mut report, &ways)?;
-    members(&mut report, &ways)?;
+    let ways = Ways::start(binary)?;
+    if wanted("calls") {
+        calls(&mut report, &ways, rounds)?;
+    }
+    if wanted("small") {
+        streams(&mut report, &ways, rounds, ("100 B", SMALL), 0.5)?;
+    }
+    if wanted("large") {
+        streams(&mut report, &ways, rounds, ("64 KiB", LARGE), 0.5)?;
+    }
+    if wanted("groups") {
+        comings(&mut report, &ways)?;
+        members(&mut report, &ways)?;
+    }
     drop(ways);
-    for line in capture(&mut cargo(&SIMULATED))?.lines() {
-        membership::add(&mut report, line).with_context(|| format!("the bench of sim printed `{line}`"))?;
+    if wanted("simulated") {
+        for line in capture(&mut cargo(&SIMULATED))?.lines() {
+            membership::add(&mut report, line).with_context(|| format!("the bench of sim printed `{line}`"))?;
+        }
     }
     Ok(report)
 }
