@@ -177,11 +177,11 @@ fn a_gateway_that_dies_fires_what_hangs_on_it_and_one_that_returns_is_linked_aga
     east.serve()?;
     west.wait_members(1)?;
     west.beam.eval(
-        "[P] = pg:get_members(orders),
-         register(watcher, spawn(fun() -> M = monitor(process, P),
-             receive {'DOWN', M, process, P, Why} -> receive {ask, To} -> To ! {why, Why} end end end))",
+        "[P] = pg:get_members(orders), Test = self(),
+         register(watcher, spawn(fun() -> M = monitor(process, P), Test ! ready,
+             receive {'DOWN', M, process, P, Why} -> receive {ask, To} -> To ! {why, Why} end end end)),
+         receive ready -> gen_server:call(P, {echo, 1}) end",
     )?;
-    west.beam.eval("gen_server:call(hd(pg:get_members(orders)), {echo, 1})")?;
     east.agent.kill9()?;
     west.wait_members(0)?;
     let why = west.beam.eval("watcher ! {ask, self()}, receive {why, Why} -> Why after 10000 -> late end")?;

@@ -127,6 +127,9 @@ fn row() -> Result<[Cluster; 3]> {
     clusters.try_into().map_err(|_| anyhow::anyhow!("three"))
 }
 
+/// The one between makes the server known to the client.
+const MEET: &str = "[Client] = pg:get_members(client), [Server] = pg:get_members(server), Client ! {meet, Server}";
+
 /// The server of `west` is made known to the process `client` of `east` by the one between, and nobody else.
 fn introduced() -> Result<[Cluster; 3]> {
     let [east, middle, west] = row()?;
@@ -135,9 +138,7 @@ fn introduced() -> Result<[Cluster; 3]> {
     middle.wait_member("client")?;
     middle.wait_member("server")?;
     assert_eq!(east.beam.eval("pg:get_members(server)")?, "[]", "the ends are not linked");
-    middle
-        .beam
-        .eval("[Client] = pg:get_members(client), [Server] = pg:get_members(server), Client ! {meet, Server}")?;
+    middle.beam.eval(MEET)?;
     let met = east.beam.eval(
         "[{meet, Server}] = (fun Loop() -> case gen_server:call(client, kept) of [] -> Loop(); Kept -> Kept end end)(),
          persistent_term:put(server, Server), node(Server) =:= hd(nodes(hidden))",
@@ -205,8 +206,7 @@ fn a_way_through_a_third_cluster_that_is_lost_fires_what_hangs_on_it() -> Result
 
     west.host.cable().heal()?;
     middle.wait_member("server")?;
-    let meet = "[Client] = pg:get_members(client), [Server] = pg:get_members(server), Client ! {meet, Server}";
-    middle.beam.eval(meet)?;
+    middle.beam.eval(MEET)?;
     let again = east.beam.eval(
         "[{meet, Server}] = (fun Loop() -> case gen_server:call(client, kept) of [] -> Loop(); Kept -> Kept end end)(),
          persistent_term:put(server, Server), element(1, gen_server:call(Server, {echo, 4}))",
