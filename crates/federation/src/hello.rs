@@ -108,7 +108,7 @@ impl Federation {
             Kind::Pong => self.pong_came(now, link, peer, Reader::new(body).u64()?),
             Kind::Digest => self.digest_came(now, link, peer, body)?,
             Kind::Role => self.role_came(now, peer, body)?,
-            Kind::Resting => self.rests(peer),
+            Kind::Resting => self.rests(peer)?,
             Kind::Differing => {
                 if self.awaits_groups(peer)? {
                     self.start_renewal(now, peer, Reader::new(body).u64()?);
@@ -199,6 +199,7 @@ impl Federation {
             directory: Directory::default(),
             in_step: false,
             told_role: None,
+            restless: 0,
             role: None,
             asked: false,
             unanswered: 0,
@@ -216,7 +217,7 @@ impl Federation {
         let id = gone.min_by_key(|peer| self.peer(*peer).since)?;
         self.drop_directory(now, id);
         self.identifiers.forget(id);
-        self.takeovers.retain(|_, (lost, _)| *lost != id);
+        self.takeovers.retain(|_, (lost, _)| *lost != Some(id));
         *self.peer_mut(id) = new;
         Some(id)
     }

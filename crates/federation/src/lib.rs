@@ -113,8 +113,9 @@ pub struct Federation {
     services: Services,
     watches: Watches,
     cut: BTreeSet<ClusterName>,
-    /// Clusters whose gateway that was asked is lost: which one, and when.
-    takeovers: BTreeMap<ClusterName, (PeerId, Instant)>,
+    /// Clusters whose gateway that was asked is lost (which one), or which let this gateway ask in the place of another
+    /// one (none); and when.
+    takeovers: BTreeMap<ClusterName, (Option<PeerId>, Instant)>,
     outputs: VecDeque<Output>,
     collected: Instant,
     /// Local messages that went nowhere for want of a gateway to count them at.

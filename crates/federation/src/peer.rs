@@ -98,6 +98,8 @@ pub(crate) struct Peer {
     pub(crate) in_step: bool,
     /// What it was told: whether it may ask.
     pub(crate) told_role: Option<bool>,
+    /// How often it was told that it may not, and has not answered that it rests.
+    pub(crate) restless: u32,
     /// What it said: whether this gateway may ask it.
     pub(crate) role: Option<bool>,
     /// This gateway asked it for its groups, and publishes them.

@@ -2,13 +2,14 @@
 //!
 //! Every gateway of the one may be linked to every gateway of the other, but a member must be published once. Those that
 //! export say who may ask them: of the gateways of a cluster that are linked to them the one that comes first, as soon as
-//! no other asks any more. A gateway that may asks one of them, and none as long as any says that it may not. Who comes
-//! first is a matter of ids and of the two clusters ([`rank`]), so all judge alike, and other pairs of clusters use other
-//! gateways.
+//! every other was told that it may not and has answered that it rests, whomever it had asked. A gateway that may asks one
+//! of them, and none as long as any says that it may not. Who comes first is a matter of ids and of the two clusters
+//! ([`rank`]), so all judge alike, and other pairs of clusters use other gateways.
 //!
 //! Who lost the gateway that it asked waits for [`crate::Times::takeover_after`] before it asks another: what the lost one
-//! had sent to the nodes of its cluster is read by then, so that nothing overtakes it. A gateway lets another one ask only
-//! after it has handled all that the one before had sent.
+//! had sent to the nodes of its cluster is read by then, so that nothing overtakes it. So does who may ask and could not
+//! before: the nodes hear from another gateway, or from nobody, that what was published is no more, and must know it
+//! before they hear of the same members again.
 
 use metacluster_types::{AgentId, ClusterName, Instant};
 
@@ -44,8 +45,10 @@ impl Federation {
         for &other in others {
             self.say_role(other, false);
         }
-        if !others.iter().any(|other| self.peer(*other).in_step) {
+        if others.iter().all(|other| self.peer(*other).restless == 0) {
             self.say_role(first, true);
+        } else if self.peer(first).told_role.is_none() {
+            self.say_role(first, false);
         }
     }
 
@@ -53,6 +56,7 @@ impl Federation {
         let state = self.peer_mut(peer);
         let Some(link) = state.link.filter(|_| state.told_role != Some(may_ask)) else { return };
         state.told_role = Some(may_ask);
+        state.restless += u32::from(!may_ask);
         if let Some(state) = self.links.get_mut(&link) {
             state.control(Kind::Role, |out| out.put_u8(may_ask.into()));
         }
@@ -69,18 +73,29 @@ impl Federation {
         };
         reader.end()?;
         let state = self.peer_mut(peer);
-        state.role = Some(may_ask);
-        let cluster = state.cluster.clone();
+        let before = state.role.replace(may_ask);
+        let (cluster, link) = (state.cluster.clone(), state.link);
+        if may_ask && before == Some(false) {
+            self.takeovers.insert(cluster.clone(), (None, now));
+        }
         self.choose(now, &cluster);
+        if let Some(link) = link.filter(|_| !may_ask) {
+            if let Some(state) = self.links.get_mut(&link) {
+                state.control(Kind::Resting, |_| {});
+            }
+            self.wake(link);
+        }
         Ok(())
     }
 
-    /// The other side asks no more.
-    pub(crate) fn rests(&mut self, peer: PeerId) {
+    /// The other side was told that it may not ask, and asks nobody of this cluster.
+    pub(crate) fn rests(&mut self, peer: PeerId) -> Result<(), CodecError> {
         let state = self.peer_mut(peer);
+        state.restless = state.restless.checked_sub(1).ok_or(CodecError::Invalid("rest that nobody asked for"))?;
         state.in_step = false;
         let cluster = state.cluster.clone();
         self.elect(&cluster);
+        Ok(())
     }
 
     /// A role, a link or a time is another: judges whom of a cluster to ask for its groups, and asks.
@@ -100,7 +115,7 @@ impl Federation {
         let waits = self
             .takeovers
             .get(cluster)
-            .is_some_and(|(lost, at)| *lost != first && now.since(*at) < self.settings.times.takeover_after);
+            .is_some_and(|(lost, at)| *lost != Some(first) && now.since(*at) < self.settings.times.takeover_after);
         if !waits {
             self.takeovers.remove(cluster);
             self.ask(first);
@@ -124,13 +139,7 @@ impl Federation {
     fn rest(&mut self, now: Instant, peer: PeerId) {
         self.withdraw_all(peer);
         self.drop_directory(now, peer);
-        let state = self.peer_mut(peer);
-        state.asked = false;
-        let Some(link) = state.link else { return };
-        if let Some(state) = self.links.get_mut(&link) {
-            state.control(Kind::Resting, |_| {});
-        }
-        self.wake(link);
+        self.peer_mut(peer).asked = false;
     }
 
     /// Whether groups that come are what was asked for last; what was asked for before is not wanted any more.
@@ -161,11 +170,14 @@ impl Federation {
     /// The link of a gateway is gone: all else about it that holds for one link only is forgotten, and others may step in.
     pub(crate) fn stand_in(&mut self, now: Instant, peer: PeerId) {
         let state = self.peer_mut(peer);
-        let asked = std::mem::take(&mut state.asked);
-        (state.in_step, state.role, state.told_role, state.unanswered) = (false, None, None, 0);
+        let (asked, role) = (std::mem::take(&mut state.asked), state.role.take());
+        (state.in_step, state.told_role, state.restless, state.unanswered) = (false, None, 0, 0);
         let cluster = state.cluster.clone();
         if asked {
-            self.takeovers.insert(cluster.clone(), (peer, now));
+            self.takeovers.insert(cluster.clone(), (Some(peer), now));
+        } else if role == Some(false) {
+            // It spoke for another one, which may be lost with it.
+            self.takeovers.insert(cluster.clone(), (None, now));
         }
         self.elect(&cluster);
         self.choose(now, &cluster);

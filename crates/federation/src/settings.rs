@@ -24,7 +24,8 @@ pub struct Times {
     pub dead_after: Duration,
     /// A link that has not said who it is by then is closed. Default 5 s.
     pub hello_within: Duration,
-    /// How long what a lost gateway had sent may take to be read, before another one stands in for it. Default 250 ms.
+    /// How long what another gateway had sent, or its loss, may take to be known to the nodes, before one takes its place.
+    /// Default 250 ms.
     pub takeover_after: Duration,
     /// How long a pid or a port that was handed out in a message stays usable without being used. Default 1 h.
     pub identifier_idle: Duration,

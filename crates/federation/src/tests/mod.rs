@@ -48,6 +48,8 @@ pub(super) struct World {
     links: u64,
     /// How much later what a gateway says arrives, by the clock of who hears it.
     pub(super) delays: BTreeMap<usize, Duration>,
+    /// What a gateway says to another one while that is held.
+    held: BTreeMap<(usize, usize), Vec<(LinkId, Bytes)>>,
     /// Bytes that crossed.
     pub(super) carried: usize,
 }
@@ -116,7 +118,7 @@ impl World {
             Gateway { machine, delivered, published, notices }
         });
         let (wires, delays) = (BTreeMap::new(), BTreeMap::new());
-        Self { now, gateways: gateways.collect(), wires, links: 0, delays, carried: 0 }
+        Self { now, gateways: gateways.collect(), wires, links: 0, delays, held: BTreeMap::new(), carried: 0 }
     }
 
     /// Two clusters, `east` and `west`, that are linked.
@@ -147,6 +149,20 @@ impl World {
         self.run();
     }
 
+    /// What the one says to the other does not arrive, for now.
+    pub(super) fn hold(&mut self, one: usize, other: usize) -> (usize, usize) {
+        self.held.insert((one, other), Vec::new());
+        (one, other)
+    }
+
+    /// It arrives, and all that comes after it.
+    pub(super) fn release(&mut self, held: (usize, usize)) {
+        for (there, bytes) in self.held.remove(&held).into_iter().flatten() {
+            self.gateways[held.1].machine.handle_link(self.now, there, &bytes);
+        }
+        self.run();
+    }
+
     /// Lets everything arrive.
     pub(super) fn run(&mut self) {
         while (0..self.gateways.len()).any(|place| self.step(place)) {}
@@ -165,6 +181,10 @@ impl World {
                 }
                 self.carried += out.len();
                 if let Some((other, there)) = self.wires.get(&link).copied() {
+                    if let Some(held) = self.held.get_mut(&(place, other)) {
+                        held.push((there, out.freeze()));
+                        return true;
+                    }
                     let late = self.delays.get(&place).copied().unwrap_or_default();
                     self.gateways[other].machine.handle_link(now + late, there, &out);
                 }

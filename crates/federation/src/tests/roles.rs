@@ -4,6 +4,9 @@ use metacluster_erl_wire::term;
 
 use super::*;
 
+/// By then whoever takes the place of another does.
+const TAKEN_OVER: Duration = Duration::from_millis(251);
+
 /// Two gateways of `east` (0 and 1) and two of `west` (2 and 3), without links.
 fn pairs() -> World {
     let gateway = |name: &str, number: u128| Settings {
@@ -20,6 +23,7 @@ fn linked() -> (World, BTreeMap<(usize, usize), LinkId>) {
     for (one, other) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
         links.insert((one, other), world.link(one, other).0);
     }
+    world.pass(TAKEN_OVER);
     (world, links)
 }
 
@@ -61,7 +65,8 @@ fn another_gateway_publishes_when_one_is_lost_and_gives_way_when_it_returns() {
     for (_, link) in links.iter().filter(|((_, other), _)| *other == west) {
         world.cut(*link);
     }
-    // Nothing holds it up: it is asked of the same gateway of east.
+    assert!(published(&world).is_empty(), "the nodes must know first that the other one is gone");
+    world.pass(TAKEN_OVER);
     let [(other, _)] = published(&world).try_into().expect("one");
     assert_ne!(other, west);
     let (client, (_, proxy)) = (pid("till@west", 2), published(&world).remove(0));
@@ -70,6 +75,8 @@ fn another_gateway_publishes_when_one_is_lost_and_gives_way_when_it_returns() {
 
     world.link(0, west);
     world.link(1, west);
+    assert!(published(&world).is_empty(), "what is withdrawn is known before it is published again");
+    world.pass(TAKEN_OVER);
     let [(back, after)] = published(&world).try_into().expect("one");
     assert_eq!((back, after), (west, before), "as it was, and the same pid");
 }
@@ -85,7 +92,7 @@ fn another_gateway_is_asked_when_that_of_the_other_side_is_lost() {
         world.cut(*link);
     }
     assert!(published(&world).is_empty(), "what it had sent is let through first");
-    world.pass(Duration::from_millis(249));
+    world.pass(TAKEN_OVER - Duration::from_millis(2));
     assert!(published(&world).is_empty());
     world.pass(Duration::from_millis(2));
     let [(again, proxy)] = published(&world).try_into().expect("one");
@@ -93,6 +100,42 @@ fn another_gateway_is_asked_when_that_of_the_other_side_is_lost() {
     world.say(west, send(&pid("till@west", 2), &proxy), Some(&term!(hello)));
     let other = 2 - east as usize;
     assert_eq!(world.only(other).0, "shop@east");
+}
+
+/// Who publishes by way of one gateway rests before another one may ask, whichever gateway lets it.
+#[test]
+fn a_gateway_that_returns_by_one_link_waits_for_one_that_publishes_by_another() {
+    let (mut world, links) = linked();
+    join(&mut world, &pid("shop@east", 1));
+    let (west, other) = match published(&world)[..] {
+        [(2, _)] => (2, 3),
+        _ => (3, 2),
+    };
+    for (_, link) in links.iter().filter(|((_, place), _)| *place == west) {
+        world.cut(*link);
+    }
+    world.pass(TAKEN_OVER);
+    let [AgentId(east)] = asked(&world, other)[..] else { panic!("one is asked") };
+    let idle = 2 - east as usize;
+    // What the one that publishes says to the gateway that it did not ask is on its way still.
+    let held = world.hold(other, idle);
+    world.link(idle, west);
+    world.pass(TAKEN_OVER * 2);
+    assert!(asked(&world, west).is_empty(), "nobody has said that the other one rests");
+    world.release(held);
+    world.pass(TAKEN_OVER);
+    assert_eq!((asked(&world, west).len(), asked(&world, other).len()), (1, 0));
+    assert_eq!(published(&world).len(), 1);
+}
+
+#[test]
+fn rest_that_nobody_asked_for_ends_the_link() {
+    use crate::codec::frame::{Kind, head};
+    let mut world = World::new(&["east", "west"]);
+    let (here, _) = world.link(0, 1);
+    world.gateways[0].machine.handle_link(world.now, here, &head(Kind::Resting, 0, 0));
+    world.run();
+    assert!(world.gateways[0].machine.status(world.now).gateways[0].up.is_none());
 }
 
 #[test]

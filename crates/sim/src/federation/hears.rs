@@ -10,7 +10,7 @@ use metacluster_erl_wire::{
 use super::{
     Process, Sabotage, Violation,
     processes::{Actor, Message},
-    world::World,
+    world::{Gateway, World},
 };
 
 /// In the serial of a pid that nobody has.
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Whom a member stands for is asked of nobody but the one who has it: its number in its cluster.
-    pub(super) fn publish(&mut self, gateway: usize, members: Vec<Pid>) {
+    pub(super) fn publish(&mut self, gateway: usize, members: Vec<Pid>) -> Result<(), Violation> {
         for member in members {
             let home = self.gateways[gateway].machine.home_of(&member);
             let process = home.and_then(|home| {
@@ -166,9 +166,20 @@ impl World {
                 Some(Process { cluster, number: home.id })
             });
             if let Some(process) = process {
+                self.alone(gateway, process)?;
                 self.gateways[gateway].faces.insert(member.clone(), process);
             }
             self.gateways[gateway].published.push(member);
         }
+        Ok(())
+    }
+
+    /// No other gateway of the cluster publishes it; where links are cut, who may not any more may learn that late.
+    fn alone(&self, gateway: usize, member: Process) -> Result<(), Violation> {
+        let at = self.gateways[gateway].at;
+        let others = self.gateways.iter().enumerate().filter(|(other, state)| *other != gateway && state.at == at);
+        let published = |other: &Gateway| other.published.iter().any(|pid| other.faces.get(pid) == Some(&member));
+        let twice = self.scenario.cuts == 0 && others.into_iter().any(|(_, other)| published(other));
+        if twice { Err(Violation::PublishedTwice { at, member }) } else { Ok(()) }
     }
 }

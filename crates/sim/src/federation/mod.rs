@@ -196,6 +196,14 @@ pub enum Violation {
         /// Who should be.
         members: Vec<Process>,
     },
+    /// Two gateways of a cluster publish the same member.
+    #[error("in cluster {at}, two gateways publish {member:?}")]
+    PublishedTwice {
+        /// The cluster.
+        at: usize,
+        /// The member.
+        member: Process,
+    },
     /// Something is left when all have ended.
     #[error("cluster {at} keeps {kept} of others when all have ended")]
     Leftover {

@@ -90,6 +90,11 @@ fn every_checker_bites() {
     bites(Sabotage::LoseDown, |rule| matches!(rule, Violation::NeverFired(..)));
     bites(Sabotage::RepeatDown, |rule| matches!(rule, Violation::FiredTwice(_)));
     bites(Sabotage::KeepMember, |rule| matches!(rule, Violation::NotConverged { .. } | Violation::Leftover { .. }));
+    // One that is not withdrawn by a gateway is published by the next.
+    let scenario = Scenario { sabotage: Some(Sabotage::KeepMember), ..Scenario::failover() };
+    let found = (0..10).filter_map(|seed| run(seed, &scenario).err());
+    let twice = |failure: &Failure| matches!(failure.violation, Violation::PublishedTwice { .. });
+    assert!(found.into_iter().any(|failure| twice(&failure)), "a member that is published twice is not found");
 }
 
 #[test]

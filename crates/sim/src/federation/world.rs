@@ -369,7 +369,7 @@ impl World {
                     }
                     Output::Deliver { control, payload, .. } => self.deliver(at, control, payload)?,
                     Output::Signal { control, payload, .. } => self.signal(at, control, payload)?,
-                    Output::Publish { members, .. } => self.publish(at, members),
+                    Output::Publish { members, .. } => self.publish(at, members)?,
                     Output::Withdraw { mut members, .. } => {
                         if self.scenario.sabotage == Some(Sabotage::KeepMember) {
                             members.clear();
