@@ -401,12 +401,42 @@ pub struct TopologyView {
     pub last_error: Option<String>,
     /// When its state or its candidates last changed.
     pub changed_at: Option<WallClock>,
+    /// What changed lately, the oldest first.
+    #[serde(default)]
+    pub changes: Vec<ChangeView>,
     /// The answer that is doubted, if one is.
     #[serde(default)]
     pub held: Option<HeldView>,
     /// What is to be known of its answers, a line each: a part of the source that fails and stands as it was.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// What can change in a topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopologyChange {
+    /// Candidates came.
+    Found,
+    /// Candidates went.
+    Lost,
+    /// A look-up failed.
+    Failing,
+    /// It answered again.
+    Recovered,
+}
+
+/// A change in a topology; candidates that came or went together are one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// When it began.
+    pub at: WallClock,
+    /// What changed.
+    pub change: TopologyChange,
+    /// Of how many candidates.
+    pub count: usize,
+    /// The first of them.
+    pub nodes: Vec<NodeName>,
 }
 
 /// An answer of a topology that is doubted, and not believed yet.

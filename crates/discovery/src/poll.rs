@@ -7,6 +7,7 @@
 
 use std::{
     future::{Future, ready},
+    pin::pin,
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use rand::RngExt;
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{Duration, Instant, sleep_until, timeout},
+    time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -36,6 +37,8 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// So many lines are told of one answer.
 const NOTES_MAX: usize = 16;
+/// What a topology says whose first turn has not come.
+const WAITS: &str = "not asked yet: other agents of this cluster ask, and what they find comes through membership";
 
 /// How often, and how long at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,8 +178,8 @@ impl Poll {
         let mut backoff = Backoff::new(self.pace.interval);
         // A run that was begun anew does not know what the one before it told.
         let mut notes = (feed.attempt() == 0).then(Vec::new);
+        first_turn(feed, &mut notes, turn()).await;
         loop {
-            turn().await;
             let begun = Instant::now();
             let wait = match self.look_once(look()).await {
                 Ok(found) => {
@@ -195,8 +198,9 @@ impl Poll {
             let due = Instant::now().max(begun) + wait.max(REST);
             tokio::select! {
                 () = sleep_until(due) => {}
-                () = self.wake.notified() => tokio::time::sleep(REST).await,
+                () = self.wake.notified() => sleep(REST).await,
             }
+            turn().await;
         }
     }
 
@@ -221,6 +225,22 @@ impl Poll {
             }
         }
     }
+}
+
+/// Waits for the first turn, and says so when it does not come at once: the topology is not to look dead.
+async fn first_turn(feed: &Feed, said: &mut Option<Vec<String>>, turn: impl Future<Output = ()>) {
+    let mut turn = pin!(turn);
+    if said.is_some() {
+        tokio::select! {
+            biased;
+            () = &mut turn => return,
+            () = sleep(REST) => {}
+        }
+        let waits = vec![WAITS.to_owned()];
+        feed.push(SourceUpdate::Notes(waits.clone())).await;
+        *said = Some(waits);
+    }
+    turn.await;
 }
 
 /// Tells what is to be known of an answer, and logs it once for as long as it is so. `said` is what was told last, if

@@ -39,7 +39,7 @@ use crate::{
     events::EventLog,
     federation,
     members::{LocalNodes, MemberChange, MemberEvent, MembersView},
-    view::{MemberState, View},
+    view::{MemberState, TopologyChange, View},
 };
 
 /// Messages that wait for the driver; senders wait beyond that.
@@ -430,22 +430,22 @@ impl Driver {
                     }
                 }
                 Output::CandidateFound { topology, candidate } => {
-                    self.shown.topology_changed(&topology);
+                    self.shown.topology_changed(&topology, TopologyChange::Found, Some(&candidate.node));
                     let subject = Subject::candidate(topology, candidate.node);
                     self.event(EventKind::CandidateFound, subject, candidate.host.place, None);
                 }
                 Output::CandidateLost { topology, node } => {
-                    self.shown.topology_changed(&topology);
+                    self.shown.topology_changed(&topology, TopologyChange::Lost, Some(&node));
                     let place = self.place_of(&node);
                     self.event(EventKind::CandidateLost, Subject::candidate(topology, node), place, None);
                 }
                 Output::TopologyError { topology, error } => {
-                    self.shown.topology_changed(&topology);
+                    self.shown.topology_changed(&topology, TopologyChange::Failing, None);
                     warn!("topology {topology}: {error}; what it found before stays");
                     self.event(EventKind::TopologyError, Subject::topology(topology), Place::default(), Some(error));
                 }
                 Output::TopologyRecovered { topology } => {
-                    self.shown.topology_changed(&topology);
+                    self.shown.topology_changed(&topology, TopologyChange::Recovered, None);
                     info!("topology {topology}: answers again");
                     self.event(EventKind::TopologyRecovered, Subject::topology(topology), Place::default(), None);
                 }

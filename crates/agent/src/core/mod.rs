@@ -6,6 +6,7 @@
 
 mod beam;
 mod cells;
+mod changes;
 mod check;
 mod clock;
 mod dial;

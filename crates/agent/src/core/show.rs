@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use metacluster_formation::{Formation, PeerState, PeerView, Readiness, ReadinessRules};
 use metacluster_types::{AgentId, CellName, Instant, NodeName, Place, SourceUpdate, TopologyName, WallClock};
 
-use super::{cells::Cells, ours::Ours, picture::Picture};
+use super::{cells::Cells, changes::Changes, ours::Ours, picture::Picture};
 use crate::{
     members::MembersView,
     view::{
         AgentView, CandidateState, CandidateView, ClusterView, Counters, EpmdView, HeldView, MemberCounters,
-        MemberView, NodeKind, NodeState, NodeView, ReadinessView, TopologyState, TopologyView, View,
+        MemberView, NodeKind, NodeState, NodeView, ReadinessView, TopologyChange, TopologyState, TopologyView, View,
     },
 };
 
@@ -39,7 +39,7 @@ struct ShownTopology {
     strategy: String,
     prune: bool,
     last_success: Option<WallClock>,
-    changed_at: Option<WallClock>,
+    changes: Changes,
     /// Since when an answer is held: by the agent's clock, and by the wall's.
     held: Option<(Instant, WallClock)>,
     notes: Vec<String>,
@@ -80,7 +80,7 @@ impl Shown {
             strategy: strategy.to_owned(),
             prune,
             last_success: None,
-            changed_at: None,
+            changes: Changes::default(),
             held: None,
             notes: Vec::new(),
         });
@@ -108,10 +108,15 @@ impl Shown {
         }
     }
 
-    /// A topology's candidates or its state changed.
-    pub(crate) fn topology_changed(&mut self, topology: &TopologyName) {
+    /// A candidate of a topology came or went, or its state changed.
+    pub(crate) fn topology_changed(
+        &mut self,
+        topology: &TopologyName,
+        change: TopologyChange,
+        node: Option<&NodeName>,
+    ) {
         if let Some(shown) = self.topologies.iter_mut().find(|shown| shown.name == *topology) {
-            shown.changed_at = Some(WallClock::new(SystemTime::now()));
+            shown.changes.note(SystemTime::now(), change, node.cloned());
         }
     }
 
@@ -314,7 +319,8 @@ fn topologies(shown: &Shown, formation: &Formation, peers: &BTreeMap<&NodeName, 
                 candidates: candidates.remove(&topology.name).unwrap_or_default(),
                 last_success: topology.last_success,
                 last_error: doubt.or_else(|| view.and_then(|view| view.last_error).map(|(_, error)| error.to_owned())),
-                changed_at: topology.changed_at,
+                changed_at: topology.changes.last(),
+                changes: topology.changes.to_views(),
                 held,
                 notes: topology.notes.clone(),
             }

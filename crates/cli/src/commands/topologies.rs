@@ -4,13 +4,15 @@
 use clap::{Args, Subcommand};
 use metacluster_agent::{
     discovery::{Value, spec::Spec},
-    view::{CandidateState, CandidateView, TopologiesAnswer, TopologyState, TopologyView},
+    view::{CandidateState, CandidateView, ChangeView, TopologiesAnswer, TopologyChange, TopologyState, TopologyView},
 };
+
+use metacluster_types::{NodeName, WallClock};
 
 use crate::{
     args::{Asking, Listing},
     failure::{Failure, Outcome},
-    output::{self, Paint},
+    output::{self, Paint, clean},
     table::{Cell, Table, Tone},
 };
 
@@ -51,11 +53,11 @@ pub(crate) async fn run(arguments: Topologies) -> Outcome {
         Some(Change::Add { spec, asking }) => {
             let name = name_of(&spec)?;
             asking.client().put(&path(&name), &spec).await?;
-            output::print(&format!("{} is there\n", output::clean(&name)))
+            output::print(&format!("{} is there\n", clean(&name)))
         }
         Some(Change::Remove { name, asking }) => {
             asking.client().delete(&path(&name)).await?;
-            output::print(&format!("{} is gone; links to what it found stay\n", output::clean(&name)))
+            output::print(&format!("{} is gone; links to what it found stay\n", clean(&name)))
         }
     }
 }
@@ -93,7 +95,7 @@ async fn list(arguments: Listing) -> Outcome {
 }
 
 fn render(topologies: &[TopologyView], paint: Paint, columns: Option<usize>) -> String {
-    let mut table = Table::new(&["TOPOLOGY", "STRATEGY", "STATE", "FOUND", "LINKED", "LAST ERROR"]);
+    let mut table = Table::new(&["TOPOLOGY", "STRATEGY", "STATE", "FOUND", "LINKED", "LAST SUCCESS", "LAST ERROR"]);
     for topology in topologies {
         let state = match topology.state {
             TopologyState::Ok => Cell::toned("ok", Tone::Good),
@@ -107,20 +109,49 @@ fn render(topologies: &[TopologyView], paint: Paint, columns: Option<usize>) -> 
             state,
             topology.candidates.len().to_string().into(),
             linked.to_string().into(),
+            at(topology.last_success),
             topology.last_error.as_deref().unwrap_or("").into(),
         ]);
     }
     let mut text = table.render(paint, columns);
-    for topology in topologies.iter().filter(|it| !it.candidates.is_empty() || !it.notes.is_empty()) {
-        text.push_str(&format!("\n{}\n", paint.bold(&output::clean(topology.name.as_str()))));
+    for topology in topologies.iter().filter(|it| !it.changes.is_empty() || !it.notes.is_empty()) {
+        text.push_str(&format!("\n{}\n", paint.bold(&clean(topology.name.as_str()))));
         for note in &topology.notes {
-            text.push_str(&format!("note: {}\n", output::clean(note)));
+            text.push_str(&format!("note: {}\n", clean(note)));
+        }
+        for change in &topology.changes {
+            text.push_str(&told(change, paint));
         }
         if !topology.candidates.is_empty() {
             text.push_str(&candidates(&topology.candidates, paint, columns));
         }
     }
     text
+}
+
+/// A time, or that there was none yet.
+fn at(time: Option<WallClock>) -> Cell {
+    time.map_or_else(|| Cell::toned("never", Tone::Faint), |time| Cell::toned(&time.to_string(), Tone::Faint))
+}
+
+/// A change, as `TIME found a@h, b@h and 3 more`.
+fn told(change: &ChangeView, paint: Paint) -> String {
+    let (word, tone) = match change.change {
+        TopologyChange::Found => ("found", Tone::Good),
+        TopologyChange::Lost => ("lost", Tone::Doubtful),
+        TopologyChange::Failing => ("failed", Tone::Bad),
+        TopologyChange::Recovered => ("answered again", Tone::Good),
+    };
+    let names: Vec<&str> = change.nodes.iter().map(NodeName::as_str).collect();
+    let more = change.count.saturating_sub(names.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let space = if names.is_empty() { "" } else { " " };
+    format!(
+        "{} {}{space}{}{more}\n",
+        paint.dim(&change.at.to_string()),
+        tone.apply(paint, word),
+        clean(&names.join(", "))
+    )
 }
 
 fn candidates(found: &[CandidateView], paint: Paint, columns: Option<usize>) -> String {
@@ -146,9 +177,16 @@ fn candidates(found: &[CandidateView], paint: Paint, columns: Option<usize>) -> 
 
 #[cfg(test)]
 mod tests {
-    use metacluster_types::{NodeName, Place, TopologyName};
+    use std::time::{Duration, SystemTime};
+
+    use metacluster_types::{Place, TopologyName};
 
     use super::*;
+
+    fn change(change: TopologyChange, count: usize, nodes: &[&str]) -> ChangeView {
+        let nodes = nodes.iter().map(|node| NodeName::new(node).expect("valid")).collect();
+        ChangeView { at: WallClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(5)), change, count, nodes }
+    }
 
     #[test]
     fn a_topology_is_a_line_and_its_candidates_follow() {
@@ -165,19 +203,22 @@ mod tests {
             state: TopologyState::Ok,
             prune: false,
             candidates: vec![candidate],
-            last_success: None,
+            last_success: Some(WallClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(7))),
             last_error: None,
             changed_at: None,
+            changes: vec![change(TopologyChange::Found, 5, &["a@h", "b@h"]), change(TopologyChange::Failing, 0, &[])],
             held: None,
             notes: vec!["eu-west-2 is away".to_owned()],
         };
         assert_eq!(
             render(&[topology], Paint::PLAIN, None),
-            "TOPOLOGY  STRATEGY  STATE  FOUND  LINKED  LAST ERROR\n\
-             lan       gossip    ok     1      0\n\
+            "TOPOLOGY  STRATEGY  STATE  FOUND  LINKED  LAST SUCCESS              LAST ERROR\n\
+             lan       gossip    ok     1      0       1970-01-01T00:00:07.000Z\n\
              \n\
              lan\n\
              note: eu-west-2 is away\n\
+             1970-01-01T00:00:05.000Z found a@h, b@h and 3 more\n\
+             1970-01-01T00:00:05.000Z failed\n\
              FOUND  ZONE  STATE    WHY\n\
              b@h    -     failing  refused\n"
         );

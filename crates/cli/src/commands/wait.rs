@@ -140,6 +140,7 @@ mod tests {
             last_success: None,
             last_error: None,
             changed_at: None,
+            changes: Vec::new(),
             held: None,
             notes: Vec::new(),
         };

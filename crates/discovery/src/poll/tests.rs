@@ -13,6 +13,18 @@ use crate::{Local, Strategy, feed::Work};
 
 const PACE: Pace = Pace { interval: Duration::from_secs(5), timeout: Duration::from_secs(2) };
 
+/// Waits a minute for each turn, and then finds so many hosts.
+struct Later(usize);
+
+impl Strategy for Later {
+    fn run(self: Arc<Self>, feed: Feed) -> Work {
+        Box::pin(async move {
+            let turn = || sleep(Duration::from_secs(60));
+            Poll::new(PACE).run_by_turns(&feed, turn, || ready(Ok(hosts(self.0)))).await;
+        })
+    }
+}
+
 /// Answers the looks by their number.
 struct Scripted<S>(S);
 
@@ -42,6 +54,10 @@ where
     S: Fn(usize) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Found, Failure>> + Send + 'static,
 {
+    run(Scripted(script))
+}
+
+fn run(strategy: impl Strategy) -> Heard {
     let cluster = ClusterName::new("main").expect("a name");
     let local = Local {
         agent: AgentId(1),
@@ -54,7 +70,7 @@ where
     let (keeper, local) = watch::channel(local);
     let (sender, updates) = mpsc::channel(64);
     let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);
-    tokio::spawn(Arc::new(Scripted(script)).run(feed));
+    tokio::spawn(Arc::new(strategy).run(feed));
     Heard { updates, begun: Instant::now(), _keep: (keeper, switch) }
 }
 
@@ -79,6 +95,18 @@ impl Heard {
 
 fn hosts(count: usize) -> Found {
     Answer { hosts: vec![Host::default(); count], ..Answer::default() }.into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_first_turn_says_so_until_it_has_looked() {
+    let mut heard = run(Later(3));
+    let (waits, at) = heard.next().await;
+    assert!(at < 1.0 && matches!(&waits, SourceUpdate::Notes(lines) if lines == &[WAITS]), "{at}: {waits:?}");
+    let (nothing, at) = heard.next().await;
+    assert!(at >= 60.0 && matches!(&nothing, SourceUpdate::Notes(lines) if lines.is_empty()), "{at}: {nothing:?}");
+    assert_eq!(heard.answer().await.0, 3);
+    // A later turn is not waited for aloud.
+    assert_eq!(heard.answer().await.0, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,6 +164,7 @@ fn view() -> View {
         last_success: None,
         last_error: Some("no <answer>".to_owned()),
         changed_at: Some(at),
+        changes: Vec::new(),
         held: None,
         notes: Vec::new(),
     }];
