@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How many hosts a network's name files know.
-const HOSTS_MAX: u32 = 64;
+const HOSTS_MAX: u32 = 128;
 
 /// The cookie of every host's home folder.
 pub(crate) const COOKIE: &str = "TESTBEDCOOKIE";
