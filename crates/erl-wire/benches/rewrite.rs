@@ -33,6 +33,7 @@ struct Rename {
 }
 
 impl Rename {
+    #[inline]
     fn other<'a>(&'a self, node: &AtomView<'_>) -> Option<AtomView<'a>> {
         node.is(self.from.as_str()).then(|| (&self.to).into())
     }

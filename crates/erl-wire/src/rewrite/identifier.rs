@@ -2,26 +2,51 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::short;
 use crate::term::{Atom, NEW_PORT_ID_MAX, Pid, Port, Reference, tag};
+
+/// The longest head of an identifier, which is that of a reference.
+const HEAD_BYTES_MAX: usize = 3;
+/// The room for an identifier of a short name: its head, tag and length, name, and numbers.
+const ROOM_BYTES: usize = HEAD_BYTES_MAX + 2 + short::BYTES_MAX + 16;
 
 /// The text of an atom, where it stands. It has been checked.
 #[derive(Clone, Copy, Debug)]
 pub struct AtomView<'a> {
     text: &'a [u8],
-    latin1: bool,
+    encoding: Encoding,
+}
+
+/// Of the text of an atom. As wide as what stands beside it: views are moved whole, and a move in pieces of odd sizes right
+/// after they were written makes the processor wait for its own stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+enum Encoding {
+    /// Also of what is ASCII.
+    Utf8,
+    Latin1,
 }
 
 impl<'a> AtomView<'a> {
-    /// Of a text that is UTF-8, or Latin-1 with `latin1`, and has at most 255 characters.
-    pub(super) fn new(text: &'a [u8], latin1: bool) -> Self {
-        // In Latin-1, a text without characters above ASCII is UTF-8 too.
-        Self { text, latin1: latin1 && !text.is_ascii() }
+    /// Of a text that is UTF-8 and has at most 255 characters.
+    #[inline(always)]
+    pub(super) fn utf8(text: &'a [u8]) -> Self {
+        Self { text, encoding: Encoding::Utf8 }
+    }
+
+    /// Of a text that is Latin-1 and has at most 255 characters.
+    pub(super) fn latin1(text: &'a [u8]) -> Self {
+        // A text without characters above ASCII is UTF-8 too.
+        Self { text, encoding: if text.is_ascii() { Encoding::Utf8 } else { Encoding::Latin1 } }
     }
 
     /// The text, unless it came in Latin-1 with characters beyond ASCII, which no current node sends.
     #[must_use]
     pub fn as_str(&self) -> Option<&'a str> {
-        if self.latin1 { None } else { std::str::from_utf8(self.text).ok() }
+        match self.encoding {
+            Encoding::Utf8 => std::str::from_utf8(self.text).ok(),
+            Encoding::Latin1 => None,
+        }
     }
 
     /// The bytes of the text; UTF-8 when [`AtomView::as_str`] would give it.
@@ -34,10 +59,9 @@ impl<'a> AtomView<'a> {
     #[must_use]
     #[inline]
     pub fn is(&self, text: &str) -> bool {
-        if self.latin1 {
-            self.text.iter().map(|byte| char::from(*byte)).eq(text.chars())
-        } else {
-            self.text == text.as_bytes()
+        match self.encoding {
+            Encoding::Utf8 => short::equal(self.text, text.as_bytes()),
+            Encoding::Latin1 => self.text.iter().map(|byte| char::from(*byte)).eq(text.chars()),
         }
     }
 
@@ -52,30 +76,42 @@ impl<'a> AtomView<'a> {
         atom.expect("a view is made of at most 255 characters")
     }
 
-    /// Writes an identifier: what stands before the node's name, the name, and what stands behind it. Each piece costs, so
-    /// the first takes the tag of the name along.
+    /// Writes an identifier: what stands before the node's name, the name, and so many bytes of what stands behind it. All of
+    /// it goes into room that is made once, since each piece that is appended costs.
     #[inline(always)]
-    fn write_between<const HEAD: usize>(&self, head: [u8; HEAD], tail: &[u8], out: &mut BytesMut) {
-        let (Ok(length), false) = (u8::try_from(self.text.len()), self.latin1) else {
+    fn write_between<const HEAD: usize>(
+        &self,
+        head: [u8; HEAD],
+        tail: [u8; 16],
+        tail_bytes: usize,
+        out: &mut BytesMut,
+    ) {
+        const { assert!(HEAD <= HEAD_BYTES_MAX) };
+        let length = self.text.len();
+        if length > short::BYTES_MAX || self.encoding == Encoding::Latin1 {
             out.extend_from_slice(&head);
             self.write(out);
-            out.extend_from_slice(tail);
+            out.extend_from_slice(&tail[..tail_bytes]);
             return;
-        };
-        // The longest head is that of a reference.
-        let mut start = [0; 5];
-        start[..HEAD].copy_from_slice(&head);
-        start[HEAD] = tag::SMALL_ATOM_UTF8;
-        start[HEAD + 1] = length;
-        out.extend_from_slice(&start[..HEAD + 2]);
-        out.extend_from_slice(self.text);
-        out.extend_from_slice(tail);
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0; ROOM_BYTES]);
+        if let Some(room) = out[start..].first_chunk_mut::<ROOM_BYTES>() {
+            room[..HEAD].copy_from_slice(&head);
+            room[HEAD] = tag::SMALL_ATOM_UTF8;
+            room[HEAD + 1] = length as u8;
+            short::copy(self.text, &mut room[HEAD + 2..]);
+            room[HEAD + 2 + length..][..16].copy_from_slice(&tail);
+        }
+        out.truncate(start + HEAD + 2 + length + tail_bytes);
     }
 
     #[cold]
     fn write(&self, out: &mut BytesMut) {
-        let (small, large) =
-            if self.latin1 { (tag::SMALL_ATOM, tag::ATOM) } else { (tag::SMALL_ATOM_UTF8, tag::ATOM_UTF8) };
+        let (small, large) = match self.encoding {
+            Encoding::Utf8 => (tag::SMALL_ATOM_UTF8, tag::ATOM_UTF8),
+            Encoding::Latin1 => (tag::SMALL_ATOM, tag::ATOM),
+        };
         if let Ok(length) = u8::try_from(self.text.len()) {
             out.extend_from_slice(&[small, length]);
         } else {
@@ -89,13 +125,13 @@ impl<'a> AtomView<'a> {
 
 impl<'a> From<&'a Atom> for AtomView<'a> {
     fn from(atom: &'a Atom) -> Self {
-        Self { text: atom.as_str().as_bytes(), latin1: false }
+        Self::utf8(atom.as_str().as_bytes())
     }
 }
 
 impl PartialEq for AtomView<'_> {
     fn eq(&self, other: &Self) -> bool {
-        if self.latin1 == other.latin1 { self.text == other.text } else { self.to_atom() == other.to_atom() }
+        if self.encoding == other.encoding { self.text == other.text } else { self.to_atom() == other.to_atom() }
     }
 }
 
@@ -140,7 +176,8 @@ pub struct ReferenceView<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReferenceIds {
     words: [u32; Reference::IDS_MAX],
-    count: u8,
+    /// As wide as a word, as with the encoding of an atom.
+    count: u32,
 }
 
 impl ReferenceIds {
@@ -161,22 +198,28 @@ impl ReferenceIds {
     pub fn new(ids: &[u32]) -> Option<Self> {
         let mut words = [0; Reference::IDS_MAX];
         words.get_mut(..ids.len()).filter(|words| !words.is_empty())?.copy_from_slice(ids);
-        Some(Self { words, count: ids.len() as u8 })
+        Some(Self { words, count: ids.len() as u32 })
     }
 
     /// From the bytes of one to five words.
+    #[inline(always)]
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        // As every node makes them.
+        if let ([first, second, third], []) = bytes.as_chunks() {
+            let [first, second, third] = [first, second, third].map(|word| u32::from_be_bytes(*word));
+            return Self { words: [first, second, third, 0, 0], count: 3 };
+        }
         let mut words = [0; Reference::IDS_MAX];
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u32::from_be_bytes(*bytes);
         }
-        Self { words, count: (bytes.len() / 4).min(Reference::IDS_MAX) as u8 }
+        Self { words, count: (bytes.len() / 4).min(Reference::IDS_MAX) as u32 }
     }
 
     /// The words.
     #[must_use]
     pub fn as_slice(&self) -> &[u32] {
-        &self.words[..usize::from(self.count)]
+        &self.words[..self.count as usize]
     }
 }
 
@@ -190,7 +233,7 @@ impl PidView<'_> {
     #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
         let numbers = four(self.id, self.serial, self.creation, 0);
-        self.node.write_between([tag::NEW_PID], &numbers[..12], out);
+        self.node.write_between([tag::NEW_PID], numbers, 12, out);
     }
 }
 
@@ -213,11 +256,11 @@ impl PortView<'_> {
         match u32::try_from(self.id) {
             Ok(id) if self.id <= NEW_PORT_ID_MAX => {
                 let numbers = four(id, self.creation, 0, 0);
-                self.node.write_between([tag::NEW_PORT], &numbers[..8], out);
+                self.node.write_between([tag::NEW_PORT], numbers, 8, out);
             }
             Ok(_) | Err(_) => {
                 let numbers = four((self.id >> 32) as u32, self.id as u32, self.creation, 0);
-                self.node.write_between([tag::V4_PORT], &numbers[..12], out);
+                self.node.write_between([tag::V4_PORT], numbers, 12, out);
             }
         }
     }
@@ -245,16 +288,16 @@ impl ReferenceView<'_> {
 
     #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
-        let head = [tag::NEWER_REFERENCE, 0, self.ids.count];
+        let head = [tag::NEWER_REFERENCE, 0, self.ids.count as u8];
         let [first, second, third, fourth, fifth] = self.ids.words;
         let numbers = four(self.creation, first, second, third);
         match self.ids.count {
             // As every node makes them.
-            3 => self.node.write_between(head, &numbers, out),
-            count @ ..3 => self.node.write_between(head, &numbers[..4 + 4 * usize::from(count)], out),
+            3 => self.node.write_between(head, numbers, 16, out),
+            count @ ..3 => self.node.write_between(head, numbers, 4 + 4 * count as usize, out),
             count => {
-                self.node.write_between(head, &numbers, out);
-                out.extend_from_slice(&four(fourth, fifth, 0, 0)[..4 * usize::from(count - 3)]);
+                self.node.write_between(head, numbers, 16, out);
+                out.extend_from_slice(&four(fourth, fifth, 0, 0)[..4 * (count - 3) as usize]);
             }
         }
     }

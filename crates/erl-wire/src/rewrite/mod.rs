@@ -22,6 +22,7 @@ mod identifier;
 mod rewriter;
 mod route;
 mod scan;
+mod short;
 mod table;
 #[cfg(test)]
 mod tests;

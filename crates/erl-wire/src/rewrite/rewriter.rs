@@ -6,6 +6,7 @@ use super::{
     Endpoint, RewriteError, RewriteFault, Route, Translate,
     route::Pieces,
     scan::{Cursor, Stop, scan},
+    short,
     token::{self, FunHead, NoToken, Token},
 };
 
@@ -138,9 +139,11 @@ impl Rewriter {
         };
         self.start(1);
         let started = out.len();
-        out.extend_from_slice(head);
+        short::append(route.control, head.len(), out);
         write_end(from, translate, out);
-        out.extend_from_slice(between);
+        if !between.is_empty() {
+            short::append(between, between.len(), out);
+        }
         write_end(to, translate, out);
         self.read = route.control.len() as u64;
         self.written = (out.len() - started) as u64;
@@ -394,7 +397,7 @@ impl Rewriter {
 }
 
 /// An end of a control message, or what takes its place.
-#[inline]
+#[inline(always)]
 fn write_end((end, bytes): (Endpoint<'_>, &[u8]), translate: &mut impl Translate, out: &mut BytesMut) {
     match end {
         Endpoint::Pid(pid) => {
@@ -409,7 +412,7 @@ fn write_end((end, bytes): (Endpoint<'_>, &[u8]), translate: &mut impl Translate
         }
         Endpoint::Name(_) => {}
     }
-    out.extend_from_slice(bytes);
+    short::append(bytes, bytes.len(), out);
 }
 
 /// What of a piece is written.
@@ -434,7 +437,7 @@ impl<'a> Copy<'a> {
     /// Writes the input as it is, up to `end`.
     #[inline]
     fn flush(&mut self, end: usize, out: &mut BytesMut) -> Result<(), RewriteError> {
-        out.extend_from_slice(&self.input[self.copied..end]);
+        short::append(&self.input[self.copied..], end - self.copied, out);
         self.copied = end;
         self.check(out)
     }
@@ -449,7 +452,7 @@ impl<'a> Copy<'a> {
         write: impl FnOnce(&mut BytesMut),
     ) -> Result<(), RewriteError> {
         if self.copied < at {
-            out.extend_from_slice(&self.input[self.copied..at]);
+            short::append(&self.input[self.copied..], at - self.copied, out);
         }
         write(out);
         self.copied = at + size;

@@ -124,7 +124,7 @@ pub(super) fn common_pid(bytes: &[u8]) -> Option<(PidView<'_>, usize)> {
         return None;
     }
     let pid = PidView {
-        node: AtomView::new(text, false),
+        node: AtomView::utf8(text),
         id: u32::from_be_bytes([a, b, c, d]),
         serial: u32::from_be_bytes([e, f, g, h]),
         creation: u32::from_be_bytes([i, j, k, l]),
@@ -146,7 +146,7 @@ pub(super) fn common_reference(bytes: &[u8]) -> Option<(ReferenceView<'_>, usize
         return None;
     }
     let reference = ReferenceView {
-        node: AtomView::new(text, false),
+        node: AtomView::utf8(text),
         creation: u32::from_be_bytes(*creation),
         ids: ReferenceIds::from_bytes(ids),
     };
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         if !latin1 && !is_ascii(text) {
             check_utf8(text)?;
         }
-        Ok(AtomView::new(text, latin1))
+        Ok(if latin1 { AtomView::latin1(text) } else { AtomView::utf8(text) })
     }
 
     #[cold]

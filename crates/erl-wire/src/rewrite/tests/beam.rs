@@ -30,7 +30,7 @@ impl Translate for Plausible {
         let mut ids = reference.ids.as_slice().to_vec();
         ids[0] &= (1 << 18) - 1;
         let ids = ReferenceIds::new(&ids).expect("as many");
-        Some(ReferenceView { node: AtomView::new(b"r@host", false), creation: reference.creation, ids })
+        Some(ReferenceView { node: AtomView::utf8(b"r@host"), creation: reference.creation, ids })
     }
 }
 
