@@ -42,8 +42,8 @@ use super::{
     stream::Stream,
 };
 
-/// How much is written at once, if there is as much.
-const BATCH_BYTES: usize = 128 << 10;
+/// How much is written at once, if there is as much. With half of it, messages of 1 MiB took an eighth longer.
+const BATCH_BYTES: usize = 256 << 10;
 /// How much is read at once, while there is as much; an idle connection holds less.
 const READ_BYTES: usize = 64 << 10;
 /// How much is read at once at first.
