@@ -27,11 +27,10 @@ use metacluster_erl::{
 use metacluster_types::NodeName;
 
 /// Bytes of a message, and how many of them are sent in a round.
-const SIZES: [(usize, usize); 5] =
-    [(16, 100_000), (100, 100_000), (1 << 10, 50_000), (64 << 10, 3_000), (1 << 20, 200)];
+const SIZES: [(usize, usize); 5] = [(16, 60_000), (100, 60_000), (1 << 10, 30_000), (64 << 10, 3_000), (1 << 20, 200)];
 const SENDERS: [usize; 2] = [1, 4];
-const ROUNDS: usize = 12;
-const PINGS: usize = 3_000;
+const ROUNDS: usize = 24;
+const PINGS: usize = 2_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const DIRECTIONS: [&str; 3] = ["BEAM to BEAM", "BEAM to Rust", "Rust to BEAM"];
