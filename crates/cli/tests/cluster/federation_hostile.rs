@@ -90,7 +90,12 @@ impl Scene {
             folder(&west).join("federation.pem").display(),
             beam.name()
         );
-        Ok(Self { evil, beam, agent, _hosts: [east, west], words })
+        let scene = Self { evil, beam, agent, _hosts: [east, west], words };
+        eventually(SOON, "the group of the server is exported", || {
+            let status = scene.status().map_err(|error| format!("{error:#}"))?;
+            if status["exported_groups"] == 1 { Ok(()) } else { Err(status.to_string()) }
+        })?;
+        Ok(scene)
     }
 
     /// What the hostile end does. The names of the words are bound.
