@@ -62,11 +62,14 @@ pub(crate) struct Nodes<'a> {
     pub(crate) exports: &'a str,
     /// A name in the place of the address of `east`.
     pub(crate) east: Option<&'a str>,
+    /// Whether `west` alone dials.
+    pub(crate) one_dials: bool,
 }
 
 impl Default for Nodes<'_> {
     fn default() -> Self {
-        Self { elixir: false, exports: "[[federation.export]]\nto = [\"*\"]\ngroups = [\"orders*\"]\n", east: None }
+        let exports = "[[federation.export]]\nto = [\"*\"]\ngroups = [\"orders*\"]\n";
+        Self { elixir: false, exports, east: None, one_dials: false }
     }
 }
 
@@ -74,10 +77,13 @@ impl Default for Nodes<'_> {
 pub(crate) fn clusters_of(east: Host, west: Host, nodes: Nodes<'_>) -> Result<[Cluster; 2]> {
     prove(&east, "east")?;
     prove(&west, "west")?;
-    let (east_config, mut west_config) =
+    let (mut east_config, mut west_config) =
         (config(&east, "east", &west)? + nodes.exports, config(&west, "west", &east)? + nodes.exports);
     if let Some(name) = nodes.east {
         west_config = west_config.replace(&format!("{}:4391", east.address()), &format!("{name}:4391"));
+    }
+    if nodes.one_dials {
+        east_config = east_config.replace(&format!("peers = [\"{}:4391\"]\n", west.address()), "");
     }
     let start = |host: Host, name: &'static str, config: &str| -> Result<Cluster> {
         let agent = host.agent(binary()).config(config)?.start()?;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use metacluster_testbed::{eventually, require};
+use anyhow::{Result, bail, ensure};
+use metacluster_testbed::{Beam, Host, Network, eventually, eventually_value, require};
 
 use crate::{
-    federation::{Cluster, clusters},
+    federation::{Cluster, Nodes, clusters, clusters_of},
     support::{NEEDED, SOON},
 };
 
@@ -76,6 +76,69 @@ fn a_key_is_routed_to_its_partition_and_a_near_member_goes_first() -> Result<()>
 
 /// A join and a leave are known in the other cluster by then, beside what the link takes.
 const KNOWN: Duration = Duration::from_millis(100);
+/// What a slow link takes, one way.
+const FAR: Duration = Duration::from_millis(80);
+
+/// Rounds that are measured, and that are begun at most: one in which the link was lost says nothing.
+const ROUNDS: usize = 20;
+const BEGUN_MAX: usize = 60;
+
+/// How often a link was lost so far.
+fn lost(cluster: &Cluster) -> Result<usize> {
+    let events = cluster.agent.ask(&["events", "--since", "0"])?;
+    Ok(String::from_utf8(events.stdout)?.matches("cluster_unlinked").count())
+}
+
+/// How long joins, leaves and exits in `east` take to be known in `west`, each sorted.
+fn changes(east: &Cluster, west: &Cluster) -> Result<[Vec<Duration>; 3]> {
+    east.serve()?;
+    // Both nodes read the clock of this machine.
+    let watch = "catch unregister(watches), register(watches, spawn(fun() -> {Ref, _} = pg:monitor(pg, orders),
+        (fun Loop() -> receive {Ref, What, _, _} -> At = os:system_time(microsecond),
+            receive {seen, What, To} -> To ! {seen, At} end, Loop() end end)() end)), ok";
+    let join = "catch unregister(joined), Pid = spawn(fun() -> receive stop -> ok end end), register(joined, Pid),
+                At = os:system_time(microsecond), ok = pg:join(orders, Pid), At";
+    let leave =
+        "Pid = whereis(joined), At = os:system_time(microsecond), ok = pg:leave(orders, Pid), unregister(joined),
+                 exit(Pid, kill), At";
+    let exit = "Pid = whereis(joined), At = os:system_time(microsecond), exit(Pid, kill), At";
+    let mut took: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..BEGUN_MAX {
+        west.wait_members(1)?;
+        let before = lost(west)?;
+        west.beam.eval(watch)?;
+        let took_of = |what: &str, does: &str| -> Result<Option<Duration>> {
+            let begin: u64 = east.beam.eval(does)?.trim().parse()?;
+            let seen = "receive {seen, At} -> At after 5000 -> late end";
+            let end = west.beam.eval(&format!("watches ! {{seen, {what}, self()}}, {seen}"))?;
+            Ok(end.trim().parse::<u64>().ok().map(|end| Duration::from_micros(end.saturating_sub(begin))))
+        };
+        let ends = took[2].len() < took[1].len();
+        let round = [took_of("join", join)?, took_of("leave", if ends { exit } else { leave })?];
+        let whole = lost(west)? == before;
+        if let [Some(joined), Some(left)] = round
+            && whole
+        {
+            took[0].push(joined);
+            took[1 + usize::from(ends)].push(left);
+        } else {
+            ensure!(!whole, "{round:?}: {}", west.agent.log());
+        }
+        if took[0].len() == ROUNDS {
+            took.iter_mut().for_each(|all| all.sort());
+            return Ok(took);
+        }
+    }
+    bail!("the link was lost in {} rounds: {}", BEGUN_MAX - took[0].len(), west.agent.log())
+}
+
+/// The quickest of each, the middle one of each, and both in words.
+fn summary(took: &[Vec<Duration>; 3]) -> ([Duration; 3], [Duration; 3], String) {
+    let quickest = took.each_ref().map(|all| all[0]);
+    let middle = took.each_ref().map(|all| all[all.len() / 2]);
+    let text = format!("a join, a leave and an exit: {quickest:?} the quickest of each, {middle:?} the middle one");
+    (quickest, middle, text)
+}
 
 #[test]
 fn a_join_a_leave_and_an_exit_are_known_in_the_other_cluster_within_a_tenth_of_a_second() -> Result<()> {
@@ -83,39 +146,65 @@ fn a_join_a_leave_and_an_exit_are_known_in_the_other_cluster_within_a_tenth_of_a
         return Ok(());
     }
     let [east, west] = clusters()?;
-    east.serve()?;
-    west.wait_members(1)?;
-    // Both nodes read the clock of this machine.
-    west.beam.eval(
-        "register(watches, spawn(fun() -> {Ref, _} = pg:monitor(pg, orders),
-            (fun Loop() -> receive {Ref, What, _, _} -> At = os:system_time(microsecond),
-                receive {seen, What, To} -> To ! {seen, At} end, Loop() end end)() end))",
-    )?;
-    let time = |text: String| -> Result<u64> { Ok(text.trim().parse()?) };
-    let seen =
-        |what: &str| {
-            time(west.beam.eval(&format!(
-                "watches ! {{seen, {what}, self()}}, receive {{seen, At}} -> At after 20000 -> late end"
-            ))?)
-        };
-    let mut took: [Vec<u64>; 3] = Default::default();
-    for round in 0..20 {
-        let joined = east.beam.eval(
-            "Pid = spawn(fun() -> receive stop -> ok end end), register(joined, Pid),
-             At = os:system_time(microsecond), ok = pg:join(orders, Pid), At",
-        )?;
-        took[0].push(seen("join")?.saturating_sub(time(joined)?));
-        let ends = round % 2 == 1;
-        let left = east.beam.eval(if ends {
-            "Pid = whereis(joined), At = os:system_time(microsecond), exit(Pid, kill), At"
-        } else {
-            "Pid = whereis(joined), At = os:system_time(microsecond), ok = pg:leave(orders, Pid), unregister(joined), At"
-        })?;
-        took[1 + usize::from(ends)].push(seen("leave")?.saturating_sub(time(left)?));
-    }
     // A machine that does much else delays any of them; a timer on the way would delay all.
-    let quickest = took.map(|all| Duration::from_micros(all.into_iter().min().unwrap_or(u64::MAX)));
-    println!("a join, a leave and an exit, the quickest of each: {quickest:?}");
-    ensure!(quickest.iter().all(|took| *took <= KNOWN), "{quickest:?}");
+    let (quickest, _, text) = summary(&changes(&east, &west)?);
+    println!("{text}");
+    ensure!(quickest.iter().all(|took| *took <= KNOWN), "{text}");
+    Ok(())
+}
+
+/// Carries connections to the port 4391 of a host, and hands on what comes, either way, after [`FAR`].
+fn slow(relay: &Beam, to: &Host) -> Result<()> {
+    let [a, b, c, d] = to.address().octets();
+    relay.eval(&format!(
+        "Now = fun() -> erlang:monotonic_time(millisecond) end,
+         Write = fun Loop(To) -> receive
+             {{Due, Bytes}} -> receive after max(0, Due - Now()) -> ok end,
+                 case Bytes of close -> gen_tcp:close(To); _ -> gen_tcp:send(To, Bytes), Loop(To) end end end,
+         Read = fun Loop(From, Writer) -> case gen_tcp:recv(From, 0) of
+             {{ok, Bytes}} -> Writer ! {{Now() + {far}, Bytes}}, Loop(From, Writer);
+             {{error, _}} -> Writer ! {{Now() + {far}, close}} end end,
+         Options = [binary, {{active, false}}, {{nodelay, true}}],
+         spawn(fun() -> {{ok, Listener}} = gen_tcp:listen(4391, [{{reuseaddr, true}} | Options]),
+             (fun Accept() ->
+                 {{ok, One}} = gen_tcp:accept(Listener),
+                 Keeper = spawn(fun() -> receive go -> ok end,
+                     case gen_tcp:connect({{{a},{b},{c},{d}}}, 4391, Options, 5000) of
+                         {{error, _}} -> gen_tcp:close(One);
+                         {{ok, Other}} ->
+                             Ways = [{{One, Other}}, {{Other, One}}],
+                             [begin Writer = spawn_link(fun() -> Write(To) end), spawn_link(fun() -> Read(From, Writer) end)
+                              end || {{From, To}} <- Ways],
+                             receive stop -> ok end end end),
+                 ok = gen_tcp:controlling_process(One, Keeper), Keeper ! go, Accept() end)() end), ok",
+        far = FAR.as_millis()
+    ))?;
+    Ok(())
+}
+
+#[test]
+fn over_a_slow_link_they_are_known_a_tenth_of_a_second_after_its_delay() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let [east, west, between] = network.hosts()?;
+    let relay = between.beam("relay").undistributed().spawn()?;
+    slow(&relay, &east)?;
+    let through = between.address().to_string();
+    let nodes = Nodes { east: Some(&through), one_dials: true, ..Nodes::default() };
+    let [east, west] = clusters_of(east, west, nodes)?;
+    let (quickest, middle, text) = summary(&changes(&east, &west)?);
+    println!("{FAR:?} each way: {text}");
+    ensure!(quickest.iter().all(|took| *took <= FAR + KNOWN) && middle.iter().all(|took| *took >= FAR), "{text}");
+    // There and back.
+    let call = "[P | _] = pg:get_members(orders),
+                case timer:tc(fun() -> catch gen_server:call(P, {echo, 1}, 20000) end) of
+                    {Took, {echoed, _, _, _}} -> Took; {_, Other} -> Other end";
+    let answered = eventually_value(SOON, "a call is answered", || {
+        let answered = west.beam.eval(call).map_err(|error| format!("{error:#}"))?;
+        answered.trim().parse().map(Duration::from_micros).map_err(|_| answered)
+    })?;
+    ensure!(answered >= FAR * 2, "the link takes {FAR:?} each way, and a call took {answered:?}");
     Ok(())
 }
