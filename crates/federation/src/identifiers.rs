@@ -72,14 +72,14 @@ pub(crate) struct Kinds {
 }
 
 impl Kinds {
-    fn new(settings: &Settings, factor: u32) -> Self {
+    fn new(settings: &Settings, factor: u32, life: u32) -> Self {
         let (all, of_peer) = (settings.limits.identifiers_max, settings.limits.identifiers_of_peer_max);
         let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1) * factor;
         let (idle, reference) = (settings.times.identifier_idle, settings.times.reference_idle);
         Self {
-            pids: Table::new(all, of_peer, seconds(idle)),
-            ports: Table::new(all, of_peer, seconds(idle)),
-            references: Table::new(all, of_peer, seconds(reference)),
+            pids: Table::new(all, of_peer, seconds(idle), life),
+            ports: Table::new(all, of_peer, seconds(idle), life),
+            references: Table::new(all, of_peer, seconds(reference), life),
         }
     }
 
@@ -111,12 +111,13 @@ pub(crate) struct Identifiers {
 }
 
 impl Identifiers {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    /// None are known. What was handed out in another `life` is nobody's in this one.
+    pub(crate) fn new(settings: &Settings, life: u32) -> Self {
         Self {
             names: Names::new(settings.cluster.clone(), settings.limits.names_max),
             // What was handed out is kept twice as long as what it is handed out as: the far side gives up first.
-            own: Kinds::new(settings, 2),
-            far: Kinds::new(settings, 1),
+            own: Kinds::new(settings, 2, life),
+            far: Kinds::new(settings, 1, life),
             node: Atom::from(&settings.node),
             creation: settings.creation,
             mark: settings.reference_mark,

@@ -120,6 +120,8 @@ pub struct Federation {
     collected: Instant,
     /// Local messages that went nowhere for want of a gateway to count them at.
     refusals: Refusals,
+    /// For how many clusters it spoke before this one.
+    life: u32,
 }
 
 impl Federation {
@@ -129,7 +131,7 @@ impl Federation {
         let written_bytes_max = (settings.limits.message_bytes_max as u64).saturating_mul(2);
         let limits = RewriteLimits { written_bytes_max, ..RewriteLimits::default() };
         Self {
-            identifiers: Identifiers::new(&settings),
+            identifiers: Identifiers::new(&settings, 0),
             rewriter: Rewriter::new(limits),
             scratch: BytesMut::new(),
             peers: Vec::new(),
@@ -143,8 +145,26 @@ impl Federation {
             outputs: VecDeque::new(),
             collected: now,
             refusals: Refusals::default(),
+            life: 0,
             settings,
         }
+    }
+
+    /// Speaks for another cluster from now on, in a new life (see [`Settings::epoch`]). All links end, what hung on them
+    /// fires, and all that was known of others, of groups and of nodes is forgotten: it is to be told anew. No pid of
+    /// before stands for anybody again. What an operator cut off stays so.
+    pub fn speak_for(&mut self, now: Instant, cluster: ClusterName, epoch: u64) {
+        self.shutdown(now);
+        let life = self.life + 1;
+        let settings = Settings { cluster, epoch, ..self.settings.clone() };
+        *self = Self {
+            identifiers: Identifiers::new(&settings, life),
+            cut: std::mem::take(&mut self.cut),
+            outputs: std::mem::take(&mut self.outputs),
+            refusals: std::mem::take(&mut self.refusals),
+            life,
+            ..Self::new(settings, now)
+        };
     }
 
     /// The settings that it was made with.

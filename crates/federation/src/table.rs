@@ -17,6 +17,9 @@ use crate::{hash::Seeded, peer::PeerId};
 const LOOKED_AT: usize = 64;
 /// A generation has so many bits, so that a number and its generation fit into the words of a reference.
 pub(crate) const GENERATION_BITS: u32 = 26;
+/// A table begins with those of its life, so that tables which follow one another have none in common for long.
+const LIFE_GENERATIONS: u32 = 1 << 20;
+const LIVES: u32 = 1 << (GENERATION_BITS - 20);
 /// And a number has so many values.
 pub(crate) const INDEX_MAX: usize = 1 << 24;
 
@@ -57,11 +60,14 @@ pub(crate) struct Table<K> {
     entries_max: usize,
     of_peer: Vec<usize>,
     of_peer_max: usize,
+    /// The generation before the first one of each number.
+    before: u32,
 }
 
 impl<K: Copy + Eq + Hash> Table<K> {
-    /// Of so many entries, of which one peer brings so many.
-    pub(crate) fn new(entries_max: usize, of_peer_max: usize, idle_seconds: u32) -> Self {
+    /// Of so many entries, of which one peer brings so many. Tables whose `life` differs have no slot in common, up to
+    /// [`LIVES`] of them and until a number was used [`LIFE_GENERATIONS`] times.
+    pub(crate) fn new(entries_max: usize, of_peer_max: usize, idle_seconds: u32, life: u32) -> Self {
         Self {
             entries: Vec::new(),
             free: VecDeque::new(),
@@ -72,6 +78,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
             entries_max: entries_max.min(INDEX_MAX),
             of_peer: vec![0; PeerId::COUNT],
             of_peer_max,
+            before: (life % LIVES) * LIFE_GENERATIONS,
         }
     }
 
@@ -126,7 +133,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
             Some(index) => index,
             None => {
                 let index = u32::try_from(self.entries.len()).ok()?;
-                let (granted, held, generation, used) = (0, 0, 0, 0);
+                let (granted, held, generation, used) = (0, 0, self.before, 0);
                 self.entries.push(Entry {
                     key,
                     via,
@@ -248,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_entry_lives_while_it_is_held_or_used() {
-        let mut table = Table::new(10, 10, 60);
+        let mut table = Table::new(10, 10, 60, 0);
         let held = table.intern(PEER, 1, 0).expect("room");
         let used = table.intern(PEER, 2, 0).expect("room");
         let idle = table.intern(PEER, 3, 0).expect("room");
@@ -267,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_used_again_is_another() {
-        let mut table = Table::new(1, 1, 60);
+        let mut table = Table::new(1, 1, 60, 0);
         let first = table.intern(PEER, 1, 0).expect("room");
         let second = table.intern(PEER, 2, 0).expect("the first one is idle");
         assert_eq!(first.index, second.index);
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_is_held_outlives_who_brought_it() {
-        let mut table = Table::new(10, 10, 60);
+        let mut table = Table::new(10, 10, 60, 0);
         let held = table.intern(PEER, 1, 0).expect("room");
         table.hold(held);
         table.forget(PeerId::FIRST);
@@ -295,8 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_follow_one_another_have_no_entry_in_common() {
+        let mut tables = [0, 1, 63].map(|life| Table::new(10, 10, 60, life));
+        let slots = tables.each_mut().map(|table| table.intern(PEER, 1, 0).expect("room"));
+        for (place, table) in tables.iter().enumerate() {
+            let found = slots.map(|slot| table.at(slot).is_some());
+            assert_eq!(found, [place == 0, place == 1, place == 2]);
+        }
+    }
+
+    #[test]
     fn a_peer_takes_room_from_itself_only() {
-        let mut table = Table::new(10, 2, 60);
+        let mut table = Table::new(10, 2, 60, 0);
         let other = Some(PeerId::new(1).expect("small"));
         let theirs = table.intern(other, 1, 0).expect("room");
         for key in 0..5 {

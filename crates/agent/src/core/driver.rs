@@ -37,7 +37,6 @@ use super::{
 use crate::{
     config::TopologyConfig,
     events::EventLog,
-    federation,
     members::{LocalNodes, MemberChange, MemberEvent, MembersView},
     view::{MemberState, TopologyChange, View},
 };
@@ -122,8 +121,8 @@ pub(crate) struct Driver {
     pub(crate) readiness_timeout: Duration,
     pub(crate) shown: Shown,
     pub(super) cells: Option<Cells>,
-    /// The port of the gateway for other cells, until it has ended.
-    pub(super) offer: Option<(u16, federation::Handle)>,
+    /// The port of the gateway for other cells.
+    pub(super) offer: Option<u16>,
     pub(super) topologies: Topologies,
     pub(super) peers: Peers,
     pub(crate) tasks: Tasks,
@@ -387,8 +386,7 @@ impl Driver {
     fn tell_members(&self) {
         let nodes = self.tasks.locals.keys().cloned().collect();
         let links = u32::try_from(self.shown.counters.links).unwrap_or(u32::MAX);
-        let gateway = self.offer.as_ref().filter(|(_, handle)| !handle.is_over()).map(|(port, _)| *port);
-        self.peers.inlets.local(LocalNodes { nodes, links, gateway });
+        self.peers.inlets.local(LocalNodes { nodes, links, gateway: self.offer });
     }
 
     fn handle_outcome(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {

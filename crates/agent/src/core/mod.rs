@@ -291,11 +291,11 @@ impl Agent {
         let mut offer = None;
         if let Some((config_of_gateway, identity_of_gateway, listener)) = gateway {
             let port = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
-            offer = port.filter(|_| config.cells.is_some()).map(|port| (port, federation.clone()));
+            offer = port.filter(|_| config.cells.is_some());
             let parts = federation::Parts {
                 config: config_of_gateway,
-                identity: identity_of_gateway,
-                listener,
+                identity: Arc::new(identity_of_gateway),
+                listener: listener.map(Arc::new),
                 cluster: config.cluster.clone(),
                 agent: identity.id,
                 // A zone that was made up is near nobody.

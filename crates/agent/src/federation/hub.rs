@@ -23,11 +23,16 @@ use metacluster_erl::{
 };
 use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Refusal, Status};
 use metacluster_types::{AgentId, ClusterName, EventKind, NodeName, Subject};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::{debug, info, warn};
 
 use crate::{core::Clock, events::EventLog};
 
+/// How long links may take to say goodbye when all of them end.
+const PARTING: Duration = Duration::from_secs(1);
 /// How much a writer takes at once.
 const BATCH_BYTES: usize = 128 << 10;
 
@@ -224,6 +229,20 @@ impl Hub {
 
     pub(crate) fn shutdown(&self) {
         self.feed(Federation::shutdown);
+    }
+
+    /// Ends all links, and waits a moment until they have.
+    pub(crate) async fn part(&self) {
+        let mut changes = self.changes();
+        self.shutdown();
+        let ended = async { while !self.lock().links.is_empty() && changes.changed().await.is_ok() {} };
+        drop(timeout(PARTING, ended).await);
+    }
+
+    /// Speaks for another cluster: see [`Federation::speak_for`].
+    pub(crate) fn speak_for(&self, cluster: &ClusterName, epoch: u64) {
+        self.feed(|machine, now| machine.speak_for(now, cluster.clone(), epoch));
+        self.sooner.notify_one();
     }
 
     /// Wakes the machine when it wants to be.

@@ -39,7 +39,7 @@ const READ_BYTES: usize = 64 << 10;
 const BATCH_KEPT_BYTES: usize = 64 << 10;
 
 /// Takes links until it is aborted.
-pub(super) async fn listen(hub: Arc<Hub>, identity: Arc<Identity>, listener: TcpListener) {
+pub(super) async fn listen(hub: Arc<Hub>, identity: Arc<Identity>, listener: Arc<TcpListener>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut links = tokio::task::JoinSet::new();
     loop {

@@ -3,6 +3,7 @@
 //! Every agent whose configuration makes it a gateway says so to the other members. Of those of a cell the first ones by
 //! rendezvous hashing are its gateways, so all agents name the same; when one fails, the next one is there as soon as
 //! members know. Each dials the gateways of all other cells. One that comes second again keeps its links and stands by.
+//! A gateway whose host moves to another cell ends its links, and may be one of its new cell.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +12,9 @@ use std::{
 };
 
 use metacluster_federation::cells::gateway_rank;
-use metacluster_types::{CellName, ClusterName};
+use metacluster_types::CellName;
 use tokio::{sync::watch, time::timeout};
-use tracing::{info, warn};
 
-use super::hub::Hub;
 use crate::view::{MemberState, MemberView, View, ViewReceiver};
 
 /// How long an agent must be first: whoever has just started knows nobody, and would be the first of all.
@@ -59,12 +58,9 @@ pub(super) async fn elected(view: &mut ViewReceiver, count: usize, always: bool)
     }
 }
 
-/// Says where the gateways of the other cells are, until this host is in another cell: a gateway speaks for one cell as
-/// long as it lives, since its pids do.
+/// Says where the gateways of the other cells are, until this host is in another cell.
 pub(super) async fn follow(
-    hub: &Hub,
-    mut view: ViewReceiver,
-    cluster: &ClusterName,
+    view: &mut ViewReceiver,
     cell: &CellName,
     count: usize,
     peers: &watch::Sender<BTreeSet<String>>,
@@ -73,7 +69,7 @@ pub(super) async fn follow(
         {
             let view = view.borrow_and_update();
             if own_cell(&view).is_some_and(|now| now != cell) {
-                break;
+                return;
             }
             let wanted: BTreeSet<String> = gateways(&view, count)
                 .into_iter()
@@ -88,13 +84,7 @@ pub(super) async fn follow(
             });
         }
         if view.changed().await.is_err() {
-            return;
+            return std::future::pending().await;
         }
     }
-    warn!(
-        "federation: this host is not of the cell {cell} of {cluster} any more: its gateway ends, and another host's \
-         speaks for that cell; restart the agent to make it one of its new cell"
-    );
-    hub.shutdown();
-    info!("federation: the gateway has ended");
 }

@@ -84,7 +84,8 @@ fn elsewhere(view: &View) -> BTreeSet<NodeName> {
     others.flat_map(|member| member.nodes.iter().map(|node| node.name.clone())).collect()
 }
 
-/// Connects to each node of the cluster, or of its cell, that is up.
+/// Connects to each node of the cluster, or of its cell, that is up, and parts from those of other cells, whose members
+/// are not its own to publish.
 pub(super) async fn reach_all(node: Node, mut view: ViewReceiver, epmd_port: u16) {
     let mut reaching = JoinSet::new();
     let mut waiting: BTreeMap<NodeName, Instant> = BTreeMap::new();
@@ -94,6 +95,10 @@ pub(super) async fn reach_all(node: Node, mut view: ViewReceiver, epmd_port: u16
             let view = view.borrow();
             (view.agent.cluster.clone(), elsewhere(&view))
         };
+        for other in elsewhere.iter().filter(|name| node.peer(name).is_some()) {
+            info!("federation: {other} is of another cell, and parted from");
+            node.disconnect(other);
+        }
         let wanted: Vec<NodeName> = view
             .borrow_and_update()
             .nodes

@@ -20,16 +20,13 @@ mod view;
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use metacluster_discovery::Local;
-use metacluster_erl::{Node, wire::Term};
+use metacluster_erl::{Node, pg::Scope, wire::Term};
 use metacluster_federation::{Federation, Settings, Times};
-use metacluster_types::{AgentId, ClusterName, NodeName, Place};
+use metacluster_types::{AgentId, CellName, ClusterName, NodeName, Place};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::{info, warn};
 
@@ -51,7 +48,6 @@ pub use view::{FederationAnswer, GatewayView};
 #[derive(Clone, Default)]
 pub struct Handle {
     hub: Arc<OnceLock<Arc<Hub>>>,
-    over: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -85,11 +81,6 @@ impl Handle {
         self.hub.get().map(|hub| services::list(hub))
     }
 
-    /// Whether it has ended for good.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
-    }
-
     /// Says goodbye on every link.
     pub(crate) fn shutdown(&self) {
         if let Some(hub) = self.hub.get() {
@@ -107,8 +98,8 @@ impl std::fmt::Debug for Handle {
 /// All that a gateway needs of its agent.
 pub(crate) struct Parts {
     pub(crate) config: FederationConfig,
-    pub(crate) identity: Identity,
-    pub(crate) listener: Option<TcpListener>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) listener: Option<Arc<TcpListener>>,
     pub(crate) cluster: ClusterName,
     pub(crate) agent: AgentId,
     pub(crate) place: Place,
@@ -123,7 +114,8 @@ pub(crate) struct Parts {
     pub(crate) local: watch::Receiver<Local>,
 }
 
-/// Runs the gateway until it is aborted, or speaks for another cell than its host is in. `node` makes the agent's node of a host part.
+/// Runs the gateway until it is aborted. `node` makes the agent's node of a host part. Where there are cells it is that of
+/// the cell in which its host is, and of another one when that changes.
 pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&str) -> Option<Node>) {
     let host = match host {
         Some(host) => host,
@@ -135,81 +127,117 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
     let Some(node) = node(&host) else {
         return warn!("federation: no node of ours can have the host part {host}");
     };
-    let mut cell = None;
-    if let Some(count) = parts.cell_gateways {
-        let config = &parts.config;
-        let always = !config.peers.is_empty() || !config.topologies.is_empty();
-        cell = mates::elected(&mut parts.view, count, always).await;
-        let Some(cell) = &cell else { return };
-        match cells::cluster_of_cell(&parts.cluster, cell) {
-            Ok(name) => parts.cluster = name,
-            Err(error) => return warn!("federation: the cell {cell} can have no gateway: {error}"),
-        }
-    }
-    let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let Some(mut of) = parts.elected().await else { return };
     let settings = Settings {
-        cluster: parts.cluster.clone(),
+        cluster: of.cluster.clone(),
         gateway: parts.agent,
-        epoch: u64::try_from(epoch.as_micros()).unwrap_or_default(),
+        epoch: epoch(),
         node: node.name().clone(),
-        place: parts.place,
+        place: parts.place.clone(),
         creation: node.creation(),
         reference_mark: node.mark_of_relay(),
         exports: parts.config.exports.clone(),
         times: Times::default(),
         limits: parts.config.limits,
     };
-    info!("federation: {} is a gateway of {}", node.name(), settings.cluster);
     memory::keep_a_burst();
-    let mut scopes: Vec<String> = settings.exports.iter().map(|rule| rule.scope.clone()).collect();
-    scopes.push("pg".to_owned());
-    scopes.sort_unstable();
-    scopes.dedup();
-    let hub = Hub::new(Federation::new(settings, parts.clock.now()), parts.clock, node.clone(), parts.log);
+    let mut names: Vec<String> = settings.exports.iter().map(|rule| rule.scope.clone()).collect();
+    names.push("pg".to_owned());
+    names.sort_unstable();
+    names.dedup();
+    let machine = Federation::new(settings, parts.clock.now());
+    let hub = Hub::new(machine, parts.clock, node.clone(), parts.log.clone());
     if !node.set_relay(Arc::clone(&hub) as Arc<dyn metacluster_erl::node::relay::Relay>) {
         return warn!("federation: {} relays for another gateway already", node.name());
     }
-    let mut tasks = JoinSet::new();
-    for scope in scopes {
-        match hub.add_scope(&scope) {
-            Ok(scope) => drop(tasks.spawn(groups::watch(Arc::clone(&hub), scope))),
-            Err(error) => warn!("federation: the scope {scope} cannot be followed: {error}"),
+    let mut scopes = Vec::new();
+    for name in names {
+        match hub.add_scope(&name) {
+            Ok(scope) => scopes.push(scope),
+            Err(error) => warn!("federation: the scope {name} cannot be followed: {error}"),
         }
     }
-    tasks.spawn(mesh::watch_nodes(Arc::clone(&hub)));
-    tasks.spawn(mesh::watch_places(Arc::clone(&hub), parts.view.clone()));
-    tasks.spawn(mesh::reach_all(node, parts.view.clone(), parts.epmd_port));
-    tasks.spawn(Arc::clone(&hub).keep_time());
-    let identity = Arc::new(parts.identity);
-    if let Some(listener) = parts.listener {
-        tasks.spawn(links::listen(Arc::clone(&hub), Arc::clone(&identity), listener));
+    let mut always = JoinSet::new();
+    always.spawn(mesh::reach_all(node.clone(), parts.view.clone(), parts.epmd_port));
+    always.spawn(Arc::clone(&hub).keep_time());
+    drop(parts.handle.hub.set(Arc::clone(&hub)));
+    loop {
+        info!("federation: {} is a gateway of {}", node.name(), of.cluster);
+        let (cells_in, of_cells) = watch::channel(BTreeSet::new());
+        let mut tasks = parts.begin(&hub, &scopes, of_cells);
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended {
+                    warn!("federation: a task failed: {error}");
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => return,
+            () = parts.until_moved(&of, &cells_in) => {}
+        }
+        info!("federation: this host is not of {} any more, and its gateway parts from all others", of.cluster);
+        hub.part().await;
+        tasks.shutdown().await;
+        of = match parts.elected().await {
+            Some(of) => of,
+            None => return,
+        };
+        hub.speak_for(&of.cluster, epoch());
     }
-    let (cells_in, of_cells) = watch::channel(BTreeSet::new());
-    let FederationConfig { peers, topologies, .. } = parts.config;
-    let keeper = Peers::new(Arc::clone(&hub), identity);
-    tasks.spawn(keeper.keep(peers, topologies, parts.local, of_cells, parts.epmd_port));
-    let until = {
-        let (hub, view, count) = (Arc::clone(&hub), parts.view, parts.cell_gateways.unwrap_or_default());
-        let cluster = parts.cluster;
-        async move {
-            match cell {
-                Some(cell) => mates::follow(&hub, view, &cluster, &cell, count, &cells_in).await,
-                None => std::future::pending().await,
+}
+
+/// What a gateway speaks for.
+struct Of {
+    cluster: ClusterName,
+    cell: Option<CellName>,
+}
+
+impl Parts {
+    /// Waits until this agent is a gateway, and of what; none when it can be none.
+    async fn elected(&mut self) -> Option<Of> {
+        let Some(count) = self.cell_gateways else { return Some(Of { cluster: self.cluster.clone(), cell: None }) };
+        let always = !self.config.peers.is_empty() || !self.config.topologies.is_empty();
+        let cell = mates::elected(&mut self.view, count, always).await?;
+        match cells::cluster_of_cell(&self.cluster, &cell) {
+            Ok(cluster) => Some(Of { cluster, cell: Some(cell) }),
+            Err(error) => {
+                warn!("federation: the cell {cell} can have no gateway: {error}");
+                None
             }
         }
-    };
-    drop(parts.handle.hub.set(hub));
-    let ended = async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                warn!("federation: a task failed: {error}");
-            }
-        }
-    };
-    tokio::select! {
-        () = ended => {}
-        () = until => parts.handle.over.store(true, Ordering::Relaxed),
     }
+
+    /// Says where the gateways of other cells are, until this host is in another one.
+    async fn until_moved(&mut self, of: &Of, cells: &watch::Sender<BTreeSet<String>>) {
+        match (&of.cell, self.cell_gateways) {
+            (Some(cell), Some(count)) => mates::follow(&mut self.view, cell, count, cells).await,
+            (None, _) | (_, None) => std::future::pending().await,
+        }
+    }
+
+    /// Begins what tells the machine of its cluster and links it to others.
+    fn begin(&self, hub: &Arc<Hub>, scopes: &[Scope], cells: watch::Receiver<BTreeSet<String>>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for scope in scopes {
+            tasks.spawn(groups::watch(Arc::clone(hub), scope.clone()));
+        }
+        tasks.spawn(mesh::watch_nodes(Arc::clone(hub)));
+        tasks.spawn(mesh::watch_places(Arc::clone(hub), self.view.clone()));
+        if let Some(listener) = &self.listener {
+            tasks.spawn(links::listen(Arc::clone(hub), Arc::clone(&self.identity), Arc::clone(listener)));
+        }
+        let FederationConfig { peers, topologies, .. } = self.config.clone();
+        let keeper = Peers::new(Arc::clone(hub), Arc::clone(&self.identity));
+        tasks.spawn(keeper.keep(peers, topologies, self.local.clone(), cells, self.epmd_port));
+        tasks
+    }
+}
+
+/// A life of a gateway, greater than those before.
+fn epoch() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or_default()
 }
 
 /// The host part of the first local node.

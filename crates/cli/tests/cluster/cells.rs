@@ -188,3 +188,89 @@ fn cells_find_one_another_through_members_and_groups_cross_between_them() -> Res
     again.with_context(|| logs(&sites))?;
     Ok(())
 }
+
+/// A gateway between cells by rack, which its configuration or `metacluster tags set` says.
+fn rack(host: Host, rack: &str, of_gateway: &str) -> Result<Site> {
+    let config = format!(
+        "tags = {{ rack = \"{rack}\" }}\n\n[[topology]]\nname = \"lan\"\nstrategy = \"gossip\"\n\n[cells]\n\
+         by = \"tag:rack\"\n{of_gateway}"
+    );
+    let agent = host.agent(binary()).config(&config)?.start()?;
+    let beam = host.beam("shop").flags("-kernel start_pg true").spawn()?;
+    Ok(Site { beam, agent, host })
+}
+
+/// Waits until the group `orders` has so many members here, and each answers.
+fn wait_served(site: &Site, members: usize) -> Result<Duration> {
+    eventually(SOON, &format!("{} sees {members} members that answer", site.beam.name()), || {
+        let asked = "[catch gen_server:call(P, hello, 5000) || P <- pg:get_members(orders)]";
+        let answers = site.beam.eval(asked).map_err(|error| format!("{error:#}"))?;
+        let wanted = vec!["{echoed,hello}"; members].join(",");
+        if answers == format!("[{wanted}]") { Ok(()) } else { Err(answers) }
+    })
+}
+
+#[test]
+fn a_gateway_whose_host_moves_to_another_cell_speaks_for_that_one_while_it_runs() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 4] = network.hosts()?;
+    prove(&hosts[0], "main")?;
+    let configs: Vec<String> = hosts.iter().map(|host| gateway(&hosts[0], host)).collect::<Result<_>>()?;
+    let mut sites = Vec::new();
+    for ((host, config), of) in hosts.into_iter().zip(&configs).zip(["a", "a", "b", "b"]) {
+        sites.push(rack(host, of, config)?);
+    }
+    let serve = "Server = spawn(fun Loop() -> receive
+                     {'$gen_call', From, Term} -> gen_server:reply(From, {echoed, Term}), Loop() end end),
+                 ok = pg:join(orders, Server)";
+    let told = (|| {
+        for pair in [[0, 1], [2, 3]] {
+            full_mesh(SOON, pair.map(|at| &sites[at].beam))?;
+        }
+        // A server in each rack.
+        for at in [0, 2] {
+            sites[at].beam.eval(serve)?;
+        }
+        for site in &sites {
+            wait_served(site, 2)?;
+        }
+        // The gateway of `a` that publishes moves to `b`, and its node with it.
+        let far = "[Far] = [P || P <- pg:get_members(orders), not lists:member(node(P), [node() | nodes()])]";
+        let publishes = sites[0].beam.eval(&format!("{far}, node(Far)"))?;
+        let moves = usize::from(!publishes.contains(&sites[0].host.address().to_string()));
+        let stays = 1 - moves;
+        sites[stays].beam.eval(&format!(
+            "{far}, Test = self(),
+             register(watcher, spawn(fun() -> M = monitor(process, Far), Test ! ready,
+                 receive {{'DOWN', M, process, _, Why}} -> receive {{ask, To}} -> To ! {{why, Why, Far}} end end end)),
+             receive ready -> gen_server:call(Far, hello) end"
+        ))?;
+        let output = sites[moves].agent.ask(&["tags", "set", "rack=b"])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        full_mesh(SOON * 2, [2, 3, moves].map(|at| &sites[at].beam))?;
+        sites[stays].beam.wait_nodes(SOON, &[])?;
+        // The pids of its first life are nobody's, though it lives.
+        let why = "watcher ! {ask, self()}, receive {why, Why, Far} -> {Why, catch gen_server:call(Far, hello, 5000)}
+                   after 20000 -> late end";
+        let why = sites[stays].beam.eval(why)?;
+        ensure!(why.starts_with("{noconnection,{'EXIT',"), "{why}");
+        // The server of the host that moved, if it was that one, is of `b` now; either way each rack sees both.
+        for site in &sites {
+            wait_served(site, 2)?;
+        }
+        // The one that stays is the gateway of `a`, and none of `b` says that it is of `a`.
+        let seen = eventually(SOON, "gateways are linked to those of the other cell", || {
+            let links: Vec<Vec<String>> = sites.iter().map(linked).collect();
+            let only = |at: usize, cell: &str| links[at].iter().all(|cluster| cluster == cell);
+            let of_b = [2, 3, moves].into_iter().all(|at| only(at, "main:a-1"));
+            let right = of_b && only(stays, "main:b-1") && !links[stays].is_empty();
+            if right { Ok(()) } else { Err(format!("{links:?}")) }
+        })?;
+        Ok(format!("linked anew after {seen:?}"))
+    })();
+    println!("{}", told.with_context(|| logs(&sites))?);
+    Ok(())
+}
