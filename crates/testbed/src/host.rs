@@ -20,6 +20,8 @@ use crate::{
 
 /// How many hosts a network's name files know.
 const HOSTS_MAX: u32 = 128;
+/// So many neighbours the kernel keeps for all namespaces together; what goes to others is dropped.
+const NEIGHBOURS: &str = "net.ipv4.neigh.default.gc_thresh3";
 
 /// The cookie of every host's home folder.
 pub(crate) const COOKIE: &str = "TESTBEDCOOKIE";
@@ -34,9 +36,23 @@ pub struct Host {
     home: PathBuf,
 }
 
+/// Each host may come to know every other.
+fn neighbours_fit(hosts: u32) -> Result<()> {
+    let path = format!("/proc/sys/{}", NEIGHBOURS.replace('.', "/"));
+    // Where it cannot be read, nothing is known against it.
+    let most = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX);
+    let needed = hosts * hosts;
+    anyhow::ensure!(
+        needed <= most,
+        "{hosts} hosts may need {needed} entries of neighbours, and the kernel keeps {most}: sysctl -w {NEIGHBOURS}=65536"
+    );
+    Ok(())
+}
+
 impl Host {
     pub(crate) fn new(network: Arc<Shared>, index: u32) -> Result<Self> {
         anyhow::ensure!(index <= HOSTS_MAX, "a network has at most {HOSTS_MAX} hosts");
+        neighbours_fit(index)?;
         let namespace = Namespace::new()?;
         namespace.write_names(HOSTS_MAX)?;
         let (name, bridge, port) = (namespace.name.as_str(), network.bridge.name.as_str(), format!("p{index}"));

@@ -346,7 +346,10 @@ async fn an_agent_whose_turn_it_is_not_does_not_ask() {
     let mut newcomer = trial(&web.url(), "tag.app=shop,basename=shop");
     newcomer.set_local(|local| local.agents.clone_from(&others));
     let waits = newcomer.next().await;
-    assert!(matches!(&waits, SourceUpdate::Notes(lines) if lines.len() == 1), "its row says why it is empty: {waits:?}");
+    assert!(
+        matches!(&waits, SourceUpdate::Notes(lines) if lines.len() == 1),
+        "its row says why it is empty: {waits:?}"
+    );
     let early = tokio::time::timeout(std::time::Duration::from_secs(1), newcomer.next()).await;
     assert!(early.is_err() && asked.load(Ordering::Relaxed) == 0, "it knows of others: {early:?}");
     newcomer.stop().await;
