@@ -371,7 +371,8 @@ fn calls_of_ec2(binary: &Path, count: usize, report: &mut Report) -> Result<()> 
     let hosts: Result<Vec<Host>> = (0..count).map(|_| network.host()).collect();
     let hosts = hosts?;
     launch(&moto, &addresses(&hosts))?;
-    calls("EC2", binary, &hosts, &moto, "[[topology]]\nstrategy = \"ec2\"\ntag = { app = \"shop\" }\n", report)
+    let config = "[[topology]]\nstrategy = \"ec2\"\ntag = { app = \"shop\" }\n";
+    calls(("EC2", 1), binary, &hosts, &moto, config, report)
 }
 
 /// The same of one that has ECS as a source, and another one to find one another: moto gives tasks addresses as it likes.
@@ -389,14 +390,22 @@ fn calls_of_ecs(binary: &Path, count: usize, report: &mut Report) -> Result<()> 
         "[[topology]]\nstrategy = \"ecs\"\ncluster = \"prod\"\n[[topology]]\nstrategy = \"file\"\npath = \"{}\"\n",
         peers.display()
     );
-    calls("ECS", binary, &hosts, &moto, &config, report)
+    calls(("ECS", 2), binary, &hosts, &moto, &config, report)
 }
 
 fn addresses(hosts: &[Host]) -> Vec<String> {
     hosts.iter().map(|host| host.address().to_string()).collect()
 }
 
-fn calls(of: &str, binary: &Path, hosts: &[Host], moto: &Moto, config: &str, report: &mut Report) -> Result<()> {
+/// A look-up takes so many calls.
+fn calls(
+    (of, look_up): (&str, u32),
+    binary: &Path,
+    hosts: &[Host],
+    moto: &Moto,
+    config: &str,
+    report: &mut Report,
+) -> Result<()> {
     let (count, begun, before) = (hosts.len(), Instant::now(), moto.requests());
     let agents: Result<Vec<Agent>> = hosts.iter().map(|host| agent(binary, host, moto, config)).collect();
     let agents = agents?;
@@ -405,9 +414,9 @@ fn calls(of: &str, binary: &Path, hosts: &[Host], moto: &Moto, config: &str, rep
         if counts.iter().all(|&members| members == count) { Ok(()) } else { Err(format!("{counts:?}")) }
     })?;
     thread::sleep(START.saturating_sub(begun.elapsed()));
-    // Each of them knows of nobody when it starts, and asks once.
+    // Each of them knows of nobody when it starts, and looks once.
     let first = f64::from(u32::try_from(moto.requests() - before)?);
-    let most = f64::from(u32::try_from(count)?) + START.as_secs_f64();
+    let most = f64::from(u32::try_from(count)? * look_up) + START.as_secs_f64();
     report.add(format!("{of}: calls of {count} agents in their first minute"), "", vec![first], Some(most));
     let mut samples = Vec::new();
     for _ in 0..WINDOWS {

@@ -12,13 +12,13 @@ mod processes;
 mod tests;
 mod world;
 
-use std::{fmt, time::Duration};
-
-use metacluster_types::Instant;
+use std::time::Duration;
 
 pub use figures::{Partition, Rest, after_partition, at_rest};
 
 use world::World;
+
+use crate::failure::Rules;
 
 /// What happens in a run.
 #[derive(Clone, Copy, Debug)]
@@ -237,23 +237,10 @@ pub struct Report {
 }
 
 /// A run that broke a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The seed that shows it again.
-    pub seed: u64,
-    /// Of which scenario.
-    pub scenario: &'static str,
-    /// When, in virtual time.
-    pub at: Instant,
-    /// The rule.
-    pub violation: Violation,
-}
+pub type Failure = crate::failure::Failure<Violation>;
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, scenario, at, violation } = self;
-        write!(f, "seed {seed} of federation `{scenario}` at {:?}: {violation}", at.since_origin())
-    }
+impl Rules for Violation {
+    const OF: &'static str = "federation";
 }
 
 /// Runs a scenario. The same seed gives the same run.
@@ -265,6 +252,9 @@ pub fn run(seed: u64, scenario: &Scenario) -> Result<Report, Failure> {
     let ran = world.play().and_then(|()| world.settle(Duration::from_secs(20))).and_then(|()| world.end());
     match ran {
         Ok(()) => Ok(world.report()),
-        Err(violation) => Err(Failure { seed, scenario: scenario.name, at: world.now(), violation }),
+        Err(violation) => {
+            let violation = Box::new(violation);
+            Err(Failure { seed, scenario: scenario.name, at: world.now(), host: None, violation })
+        }
     }
 }

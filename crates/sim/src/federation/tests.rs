@@ -93,7 +93,7 @@ fn every_checker_bites() {
     // One that is not withdrawn by a gateway is published by the next.
     let scenario = Scenario { sabotage: Some(Sabotage::KeepMember), ..Scenario::failover() };
     let found = (0..10).filter_map(|seed| run(seed, &scenario).err());
-    let twice = |failure: &Failure| matches!(failure.violation, Violation::PublishedTwice { .. });
+    let twice = |failure: &Failure| matches!(*failure.violation, Violation::PublishedTwice { .. });
     assert!(found.into_iter().any(|failure| twice(&failure)), "a member that is published twice is not found");
 }
 

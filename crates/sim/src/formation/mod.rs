@@ -12,7 +12,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use metacluster_formation::Settings;
 use metacluster_types::Instant;
@@ -22,6 +22,8 @@ pub use machine::Machine;
 pub use scenario::{FaultPlan, Scenario, SourceKind, TopologyPlan};
 
 use world::World;
+
+use crate::failure::Rules;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,31 +39,11 @@ pub struct Report {
 }
 
 /// A run that broke a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The seed that shows it again.
-    pub seed: u64,
-    /// Of which scenario.
-    pub scenario: &'static str,
-    /// When, in virtual time.
-    pub at: Instant,
-    /// On which host; none if it is about the whole.
-    pub host: Option<u32>,
-    /// The rule.
-    pub violation: Box<Violation>,
-}
+pub type Failure = crate::failure::Failure<Violation>;
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {} of `{}` at {:?}", self.seed, self.scenario, self.at.since_origin())?;
-        if let Some(host) = self.host {
-            write!(f, " on host {host}")?;
-        }
-        write!(f, ": {}", self.violation)
-    }
+impl Rules for Violation {
+    const OF: &'static str = "formation";
 }
-
-impl std::error::Error for Failure {}
 
 /// Runs a scenario: faults first, then quiet, and all that is wanted must come about within the bound. The same seed
 /// gives the same run.

@@ -11,7 +11,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use metacluster_types::Instant;
 
@@ -21,6 +21,8 @@ pub use talk::Talk;
 pub use world::{DownSeen, Waking};
 
 use world::World;
+
+use crate::failure::Rules;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,31 +36,11 @@ pub struct Report {
 }
 
 /// A run that broke a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The seed that shows it again.
-    pub seed: u64,
-    /// Of which scenario.
-    pub scenario: &'static str,
-    /// When, in virtual time.
-    pub at: Instant,
-    /// On which host; none if it is about the whole.
-    pub host: Option<u32>,
-    /// The rule.
-    pub violation: Box<Violation>,
-}
+pub type Failure = crate::failure::Failure<Violation>;
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {} of membership `{}` at {:?}", self.seed, self.scenario, self.at.since_origin())?;
-        if let Some(host) = self.host {
-            write!(f, " on host {host}")?;
-        }
-        write!(f, ": {}", self.violation)
-    }
+impl Rules for Violation {
+    const OF: &'static str = "membership";
 }
-
-impl std::error::Error for Failure {}
 
 /// Runs a scenario: faults first, then calm, and everyone must know everyone within the bound. The same seed gives the
 /// same run.
