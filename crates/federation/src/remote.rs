@@ -20,6 +20,7 @@ use crate::{
     refusal::Refusal,
     seconds,
     table::Slot,
+    through::Word,
     watches::{Inward, Target},
 };
 
@@ -278,7 +279,7 @@ impl Federation {
                 return Ok(());
             }
         }
-        if self.unlink_through(now, peer, route, (&ends.from, &ends.to)) {
+        if self.say_through(now, peer, route, (&ends.from, &ends.to), Word::Unlink).is_ok() {
             return Ok(());
         }
         let (from, to) = (self.identifiers.home_pid(&ends.to), self.identifiers.home_pid(&ends.from));
@@ -290,7 +291,7 @@ impl Federation {
     fn remote_unlinked(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, ends: &Ends) -> Result<(), Refusal> {
         let id = unlink_id(route).ok_or(Refusal::Malformed)?;
         if !self.identifiers.names.name(ends.to.name).own {
-            return self.unlinked_through(now, peer, route, (&ends.from, &ends.to));
+            return self.say_through(now, peer, route, (&ends.from, &ends.to), Word::Unlinked);
         }
         let slot = self.identifiers.far_pid(peer, &ends.from).ok_or(Refusal::NotWatched)?;
         let known = self.watches.links.get(&(ends.to, slot)).copied();
@@ -304,7 +305,7 @@ impl Federation {
 
     fn remote_exit(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, ends: &Ends) -> Result<(), Refusal> {
         if !self.identifiers.names.name(ends.to.name).own {
-            return self.exit_through(now, peer, route, (&ends.from, &ends.to));
+            return self.say_through(now, peer, route, (&ends.from, &ends.to), Word::Exit);
         }
         let slot = self.identifiers.far_pid(peer, &ends.from).ok_or(Refusal::ExitWithoutLink)?;
         let known = self.watches.links.get(&(ends.to, slot)).copied();

@@ -22,6 +22,17 @@ use crate::{
 /// The entries of both ends, the smaller one first.
 pub(crate) type Pair = (Slot, Slot);
 
+/// What an end of such a link says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It takes it back.
+    Unlink,
+    /// It confirms that the other end has.
+    Unlinked,
+    /// It has ended.
+    Exit,
+}
+
 fn pair(one: Slot, other: Slot) -> Pair {
     if one < other { (one, other) } else { (other, one) }
 }
@@ -64,56 +75,39 @@ impl Federation {
         })
     }
 
-    /// A far process takes its link with another one back; false when there is none.
-    pub(crate) fn unlink_through(
+    /// A far process says something of its link with another one, which hears it if it is so.
+    pub(crate) fn say_through(
         &mut self,
         now: Instant,
         peer: PeerId,
         route: &Route<'_>,
         (from, to): (&PidKey, &PidKey),
-    ) -> bool {
-        let Some((pair, [_, other])) = self.between(peer, from, to) else { return false };
-        if self.carry_through(now, (peer, other.peer), lane(route), &signal(route)).is_err() {
-            self.drop_between(now, pair);
-            return false;
-        }
-        self.end_of(pair, peer, |end| end.unlinking = unlink_id(route));
-        true
-    }
-
-    /// The other end confirms it.
-    pub(crate) fn unlinked_through(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        route: &Route<'_>,
-        (from, to): (&PidKey, &PidKey),
+        word: Word,
     ) -> Result<(), Refusal> {
-        let (pair, [own, other]) = self.between(peer, from, to).ok_or(Refusal::NotWatched)?;
-        if other.unlinking.is_none() || other.unlinking != unlink_id(route) {
-            return Err(Refusal::NotWatched);
-        }
-        self.end_of(pair, other.peer, |end| end.unlinking = None);
-        if own.unlinking.is_none() {
+        let unknown = if word == Word::Exit { Refusal::ExitWithoutLink } else { Refusal::NotWatched };
+        let (pair, [own, other]) = self.between(peer, from, to).ok_or(unknown)?;
+        let id = unlink_id(route);
+        let over = match word {
+            Word::Unlink => false,
+            Word::Unlinked if other.unlinking.is_none() || other.unlinking != id => return Err(Refusal::NotWatched),
+            // It is off, unless this end has taken it back, too, and waits.
+            Word::Unlinked => own.unlinking.is_none(),
+            Word::Exit if own.unlinking.or(other.unlinking).is_some() => return Ok(()),
+            Word::Exit => true,
+        };
+        // Carrying may end a link, and what is then left of this one is told its ends.
+        if over {
             self.drop_between(now, pair);
+        } else if word == Word::Unlinked {
+            self.end_of(pair, other.peer, |end| end.unlinking = None);
         }
-        self.carry_through(now, (peer, other.peer), lane(route), &signal(route))
-    }
-
-    /// A far process that is linked with another one has ended.
-    pub(crate) fn exit_through(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        route: &Route<'_>,
-        (from, to): (&PidKey, &PidKey),
-    ) -> Result<(), Refusal> {
-        let (pair, ends) = self.between(peer, from, to).ok_or(Refusal::ExitWithoutLink)?;
-        if ends.iter().any(|end| end.unlinking.is_some()) {
-            return Ok(());
+        let carried = self.carry_through(now, (peer, other.peer), lane(route), &signal(route));
+        match (word, &carried) {
+            (Word::Unlink, Ok(())) => self.end_of(pair, peer, |end| end.unlinking = id),
+            (Word::Unlink, Err(_)) => self.drop_between(now, pair),
+            (Word::Unlinked | Word::Exit, _) => {}
         }
-        self.drop_between(now, pair);
-        self.carry_through(now, (peer, ends[1].peer), lane(route), &signal(route))
+        carried
     }
 
     /// The link to a gateway is lost: what was linked with processes behind it is told.
