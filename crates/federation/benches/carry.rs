@@ -27,6 +27,7 @@ fn gateway(name: &str, number: u128) -> Federation {
         reference_mark: 4,
         exports: vec![rule],
         times: Times::default(),
+        compress: false,
         limits: Limits { lane_bytes_max: 64 << 20, ..Limits::default() },
     };
     let mut machine = Federation::new(settings, NOW);

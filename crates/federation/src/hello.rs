@@ -14,14 +14,14 @@ use crate::{
     codec::{
         CodecError, Reader,
         frame::{Inbound, Kind, head},
-        hello::{FEATURES, Hello, VERSION},
+        hello::{Hello, VERSION, ZSTD},
         put_bytes16,
     },
     directory::Directory,
     lanes::{Lane, Lanes},
     link::{Link, State, nonce},
     peer::{Peer, PeerId, Traffic, Window},
-    refusal::Refusals,
+    refusal::{Refusal, Refusals},
 };
 
 /// A link that is never quiet is pinged so often, to know how long a ping takes.
@@ -42,7 +42,7 @@ impl Federation {
         let hello = Hello {
             lowest: VERSION,
             highest: VERSION,
-            features: FEATURES,
+            features: if self.settings.compress { ZSTD } else { 0 },
             cluster: self.settings.cluster.clone(),
             gateway: self.settings.gateway,
             epoch: self.settings.epoch,
@@ -82,17 +82,46 @@ impl Federation {
                     }
                     Err(error) => Err(error),
                 },
-                (_, Kind::Bye) => {
-                    let why = Reader::new(&body).text16().unwrap_or_default().chars().take(200).collect();
-                    return self.close(now, link, CloseReason::Bye(why));
-                }
+                (_, Kind::Bye) => return self.bye(now, link, &body),
                 (State::AwaitingHello, _) => Err(CodecError::NotAGateway),
+                (State::Up(peer), Kind::Squeezed) => self.squeezed(now, link, peer, &body),
                 (State::Up(peer), kind) => self.frame(now, link, peer, kind, &body),
             };
             if let Err(error) = handled {
                 return self.close(now, link, CloseReason::Malformed(error));
             }
         }
+    }
+
+    fn bye(&mut self, now: Instant, link: LinkId, body: &[u8]) {
+        let why = Reader::new(body).text16().unwrap_or_default().chars().take(200).collect();
+        self.close(now, link, CloseReason::Bye(why));
+    }
+
+    /// Frames that came compressed.
+    fn squeezed(&mut self, now: Instant, link: LinkId, peer: PeerId, body: &[u8]) -> Result<(), CodecError> {
+        if !self.squeezes(link) {
+            return Err(CodecError::Invalid("compression that was not agreed"));
+        }
+        let plain = match self.inflater.inflate(body) {
+            Ok(plain) => plain,
+            Err(error) => {
+                self.refuse(now, peer, Refusal::Inflation);
+                return Err(error);
+            }
+        };
+        let mut rest = &plain[..];
+        // Each of them may end the link.
+        while let Some(state) = self.links.get_mut(&link) {
+            match state.inbound.next(&mut rest)? {
+                Some((Kind::Squeezed, _)) => return Err(CodecError::Invalid("compression within compression")),
+                Some((Kind::Bye, body)) => self.bye(now, link, &body),
+                Some((kind, body)) => self.frame(now, link, peer, kind, &body)?,
+                None if state.inbound.is_between_frames() => return Ok(()),
+                None => return Err(CodecError::Truncated),
+            }
+        }
+        Ok(())
     }
 
     fn frame(&mut self, now: Instant, link: LinkId, peer: PeerId, kind: Kind, body: &[u8]) -> Result<(), CodecError> {
@@ -130,7 +159,9 @@ impl Federation {
             Kind::Leave if self.takes_changes(peer) => self.left(now, peer, body)?,
             // Said before it knew that it is not asked any more.
             Kind::Join | Kind::Leave => {}
-            Kind::Hello | Kind::Bye | Kind::Part | Kind::LastPart => return Err(CodecError::Invalid("hello")),
+            Kind::Hello | Kind::Bye | Kind::Part | Kind::LastPart | Kind::Squeezed => {
+                return Err(CodecError::Invalid("hello"));
+            }
         }
         Ok(())
     }
@@ -180,6 +211,7 @@ impl Federation {
         state.place = hello.place.clone();
         if let Some(state) = self.links.get_mut(&link) {
             state.state = State::Up(peer);
+            state.squeezes = self.settings.compress && hello.features & ZSTD != 0;
         }
         let (cluster, node) = (hello.cluster.clone(), hello.node.clone());
         self.outputs.push_back(Output::Notice(Notice::Linked { cluster, node }));

@@ -47,6 +47,8 @@ pub struct Piece {
     pub head: Option<[u8; HEAD_BYTES]>,
     /// The rest.
     pub body: Bytes,
+    /// The lane that it is of.
+    pub(crate) lane: u8,
 }
 
 /// Why something was not queued.
@@ -164,7 +166,7 @@ impl Lanes {
             let Some(part) = queue.parts.pop_front() else { continue };
             self.next = place + 1;
             let piece = match part {
-                Part::Run(run) => Piece { head: None, body: run.freeze() },
+                Part::Run(run) => Piece { head: None, body: run.freeze(), lane: place as u8 },
                 Part::Large(mut body) => {
                     let chunk = body.split_to(CHUNK_BYTES.min(body.len()));
                     let kind = if body.is_empty() { Kind::LastPart } else { Kind::Part };
@@ -172,7 +174,7 @@ impl Lanes {
                     if !body.is_empty() {
                         queue.parts.push_front(Part::Large(body));
                     }
-                    Piece { head: Some(head), body: chunk }
+                    Piece { head: Some(head), body: chunk, lane: place as u8 }
                 }
             };
             queue.bytes -= piece.body.len();

@@ -24,7 +24,7 @@
 //! | `codec` | bytes of a link |
 //! | `names`, `table`, `hash`, `identifiers` | who is known |
 //! | `translate` | what becomes of identifiers as they cross |
-//! | `link`, `lanes`, `peer` | links and far gateways |
+//! | `link`, `lanes`, `squeeze`, `peer` | links, what waits for them, its compression, and far gateways |
 //! | `local`, `remote`, `carry` | signals out, signals in, and what both do |
 //! | `watches`, `through`, `lost` | monitors and links, also of two other clusters, and what fires them |
 //! | `directory`, `groups` | groups |
@@ -52,6 +52,7 @@ mod remote;
 mod roles;
 mod services;
 mod settings;
+mod squeeze;
 mod status;
 mod table;
 #[cfg(test)]
@@ -83,6 +84,7 @@ pub use crate::{
     refusal::{Refusal, Refusals},
     services::Service,
     settings::{ExportRule, Limits, Settings, Times},
+    squeeze::Squeezer,
     status::{GatewayStatus, Sizes, Status},
 };
 use crate::{
@@ -91,6 +93,7 @@ use crate::{
     link::Link,
     peer::{Peer, PeerId},
     services::Services,
+    squeeze::Inflater,
     watches::Watches,
 };
 
@@ -106,6 +109,7 @@ pub struct Federation {
     identifiers: Identifiers,
     rewriter: Rewriter,
     scratch: BytesMut,
+    inflater: Inflater,
     peers: Vec<Peer>,
     links: BTreeMap<LinkId, Link>,
     nodes: BTreeSet<Atom>,
@@ -134,6 +138,7 @@ impl Federation {
             identifiers: Identifiers::new(&settings, 0),
             rewriter: Rewriter::new(limits),
             scratch: BytesMut::new(),
+            inflater: Inflater::default(),
             peers: Vec::new(),
             links: BTreeMap::new(),
             nodes: BTreeSet::new(),
@@ -187,6 +192,12 @@ impl Federation {
             None => link.woken = false,
         }
         piece
+    }
+
+    /// Whether what is written to a link may be compressed: see [`Squeezer`].
+    #[must_use]
+    pub fn squeezes(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.squeezes)
     }
 
     /// When the machine wants to be woken: see [`Federation::handle_timeout`].

@@ -51,6 +51,8 @@ pub(crate) struct Link {
     pub(crate) probed: Instant,
     /// The driver knows that there is something to write.
     pub(crate) woken: bool,
+    /// Both ends offer compression.
+    pub(crate) squeezes: bool,
 }
 
 impl Link {
@@ -74,6 +76,7 @@ impl Link {
             pinged: None,
             probed: now,
             woken: false,
+            squeezes: false,
         }
     }
 

@@ -47,11 +47,13 @@ pub enum Refusal {
     Malformed,
     /// The node of the receiver does not read.
     SlowNode,
+    /// A compressed frame that would inflate beyond its bound, or that is not what it says. The link ends.
+    Inflation,
 }
 
 impl Refusal {
     /// Every kind.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Spawn,
         Self::RegisteredName,
         Self::GroupLeader,
@@ -73,6 +75,7 @@ impl Refusal {
         Self::NoConnection,
         Self::Malformed,
         Self::SlowNode,
+        Self::Inflation,
     ];
 
     /// The name in metrics, the status and the log.
@@ -100,6 +103,7 @@ impl Refusal {
             Self::NoConnection => "no_connection",
             Self::Malformed => "malformed",
             Self::SlowNode => "slow_node",
+            Self::Inflation => "inflation",
         }
     }
 }

@@ -106,6 +106,8 @@ pub struct Settings {
     pub reference_mark: u32,
     /// What is let out.
     pub exports: Vec<ExportRule>,
+    /// Whether compression is offered.
+    pub compress: bool,
     /// Times.
     pub times: Times,
     /// Bounds.

@@ -82,8 +82,9 @@ pub(super) fn validate(
             faults.push(Fault::new(&Origin::Default, format!("a gateway needs `{path}`: {expected}")));
         }
     }
+    let compress = values.flag("federation.compress").unwrap_or_default();
     let limits = limits(values);
-    Some(FederationConfig { listen, peers, topologies, identity: identity?, trust, exports, limits })
+    Some(FederationConfig { listen, peers, topologies, compress, identity: identity?, trust, exports, limits })
 }
 
 /// What finds gateways. Keys that say something of nodes say nothing here.

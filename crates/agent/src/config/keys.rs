@@ -188,6 +188,14 @@ pub(super) const KEYS: &[Key] = &[
         "The files with the certificates of the clusters that are let in. A gateway must have one at least.",
     ),
     key(
+        "federation.compress",
+        Kind::Flag,
+        Fixed("false"),
+        "Whether links are compressed (zstd) to gateways that have the same here: what is large enough and shrinks. It costs \
+         processor time, and who can have text of their own sent beside a secret, and watches the link, may learn of it by \
+         the length.",
+    ),
+    key(
         "federation.messages_per_second",
         Kind::Count { min: 1, max: u32::MAX as u64 },
         Computed("no limit"),

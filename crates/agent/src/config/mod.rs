@@ -279,6 +279,8 @@ pub struct FederationConfig {
     pub listen: Option<SocketAddr>,
     /// Whom it dials: addresses or names, with ports.
     pub peers: Vec<String>,
+    /// Whether links are compressed to gateways that want it, too.
+    pub compress: bool,
     /// The file with its certificate and key.
     pub identity: PathBuf,
     /// The files with the certificates of the clusters that it trusts; never empty.

@@ -314,6 +314,7 @@ fn every_key_has_a_variable() {
         ("FEDERATION_PEERS", "gw.west:4391,gw.east:4391"),
         ("FEDERATION_IDENTITY", "/gw.pem"),
         ("FEDERATION_TRUST", "/west.pem"),
+        ("FEDERATION_COMPRESS", "true"),
         ("FEDERATION_MESSAGES_PER_SECOND", "1000"),
         ("FEDERATION_BYTES_PER_SECOND", "1000000"),
         ("FEDERATION_IDENTIFIERS_MAX", "5000"),
@@ -354,6 +355,7 @@ fn every_key_has_a_variable() {
     assert_eq!(federation.listen, Some(SocketAddr::from(([0, 0, 0, 0], 4391))));
     assert_eq!((federation.peers.len(), federation.trust.len()), (2, 1));
     assert_eq!(federation.identity, PathBuf::from("/gw.pem"));
+    assert!(federation.compress);
     let limits = federation.limits;
     assert_eq!((limits.messages_per_second, limits.bytes_per_second), (Some(1_000), Some(1_000_000)));
     assert_eq!((limits.identifiers_of_peer_max, limits.members_of_peer_max), (5_000, 700));

@@ -17,11 +17,10 @@ use metacluster_erl::{
     wire::{
         Atom, Term,
         rewrite::{Endpoint, Route},
-        sink::{Chain, Sink as _},
         term::{self, Limits},
     },
 };
-use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Refusal, Status};
+use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Piece, Refusal, Status};
 use metacluster_types::{AgentId, ClusterName, EventKind, NodeName, Subject};
 use tokio::{
     sync::{Notify, watch},
@@ -169,18 +168,18 @@ impl Hub {
         self.feed(|machine, now| machine.handle_link(now, link, bytes));
     }
 
-    /// What is to be written to a link now.
-    pub(crate) fn take(&self, link: LinkId, batch: &mut Chain) {
+    /// What is to be written to a link now, and whether it may be compressed.
+    pub(crate) fn take(&self, link: LinkId, pieces: &mut Vec<Piece>) -> bool {
         let now = self.clock.now();
         let mut state = self.lock();
-        while batch.len() < BATCH_BYTES
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES
             && let Some(piece) = state.machine.poll_transmit(now, link)
         {
-            if let Some(head) = &piece.head {
-                batch.put_slice(head);
-            }
-            batch.put_shared(&piece.body);
+            bytes += piece.body.len();
+            pieces.push(piece);
         }
+        state.machine.squeezes(link)
     }
 
     /// The connection of a link is gone.

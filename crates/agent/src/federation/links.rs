@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use metacluster_erl::wire::sink::Chain;
-use metacluster_federation::LinkId;
+use metacluster_erl::wire::sink::{Chain, Sink as _};
+use metacluster_federation::{LinkId, Squeezer};
 use metacluster_types::{AgentId, ClusterName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
@@ -176,9 +176,20 @@ async fn read(hub: &Hub, link: LinkId, reader: &mut ReadHalf<Secured>) {
 }
 
 async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, writer: &mut WriteHalf<Secured>) -> Option<End> {
-    let mut batch = Chain::default();
+    let (mut batch, mut pieces, mut squeezer) = (Chain::default(), Vec::new(), Squeezer::default());
     loop {
-        hub.take(link, &mut batch);
+        // Others go on with the machine while this is compressed.
+        let squeezes = hub.take(link, &mut pieces);
+        for piece in pieces.drain(..) {
+            if let Some(frame) = squeezes.then(|| squeezer.squeeze(&piece)).flatten() {
+                batch.put_shared(&frame);
+                continue;
+            }
+            if let Some(head) = &piece.head {
+                batch.put_slice(head);
+            }
+            batch.put_shared(&piece.body);
+        }
         if batch.is_empty() {
             if let Some(end) = outlet.end() {
                 let farewell = async {

@@ -138,6 +138,7 @@ pub(crate) async fn run(mut parts: Parts, host: Option<String>, node: impl Fn(&s
         reference_mark: node.mark_of_relay(),
         exports: parts.config.exports.clone(),
         times: Times::default(),
+        compress: parts.config.compress,
         limits: parts.config.limits,
     };
     memory::keep_a_burst();

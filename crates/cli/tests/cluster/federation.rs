@@ -64,12 +64,14 @@ pub(crate) struct Nodes<'a> {
     pub(crate) east: Option<&'a str>,
     /// Whether `west` alone dials.
     pub(crate) one_dials: bool,
+    /// Lines of `[federation]` of each.
+    pub(crate) settings: [&'a str; 2],
 }
 
 impl Default for Nodes<'_> {
     fn default() -> Self {
         let exports = "[[federation.export]]\nto = [\"*\"]\ngroups = [\"orders*\"]\n";
-        Self { elixir: false, exports, east: None, one_dials: false }
+        Self { elixir: false, exports, east: None, one_dials: false, settings: ["", ""] }
     }
 }
 
@@ -77,8 +79,11 @@ impl Default for Nodes<'_> {
 pub(crate) fn clusters_of(east: Host, west: Host, nodes: Nodes<'_>) -> Result<[Cluster; 2]> {
     prove(&east, "east")?;
     prove(&west, "west")?;
-    let (mut east_config, mut west_config) =
-        (config(&east, "east", &west)? + nodes.exports, config(&west, "west", &east)? + nodes.exports);
+    let [of_east, of_west] = nodes.settings;
+    let (mut east_config, mut west_config) = (
+        config(&east, "east", &west)? + of_east + nodes.exports,
+        config(&west, "west", &east)? + of_west + nodes.exports,
+    );
     if let Some(name) = nodes.east {
         west_config = west_config.replace(&format!("{}:4391", east.address()), &format!("{name}:4391"));
     }

@@ -8,6 +8,7 @@ mod bad_input;
 mod cells;
 mod death;
 mod federation;
+mod federation_compress;
 mod federation_elixir;
 mod federation_faults;
 mod federation_hostile;

@@ -36,6 +36,7 @@ pub(crate) enum Kind {
     Bye = 13,
     Role = 14,
     Resting = 15,
+    Squeezed = 16,
 }
 
 impl Kind {
@@ -56,6 +57,7 @@ impl Kind {
             13 => Self::Bye,
             14 => Self::Role,
             15 => Self::Resting,
+            16 => Self::Squeezed,
             other => return Err(CodecError::UnknownKind(other)),
         })
     }
@@ -159,9 +161,15 @@ impl Inbound {
                 | Kind::Leave
                 | Kind::Bye
                 | Kind::Role
-                | Kind::Resting => return Ok(Some((kind, body))),
+                | Kind::Resting
+                | Kind::Squeezed => return Ok(Some((kind, body))),
             }
         }
+    }
+
+    /// Whether no frame has begun of which the rest has not come.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.begun.is_empty()
     }
 
     /// Keeps the start of a frame, up to so many bytes of it.

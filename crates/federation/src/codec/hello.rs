@@ -7,8 +7,8 @@ use super::{CodecError, Reader, put_bytes16, put_text8};
 
 /// The versions that this gateway speaks.
 pub(crate) const VERSION: u8 = 1;
-/// What this gateway can do beyond the version; nothing yet.
-pub(crate) const FEATURES: u32 = 0;
+/// A feature: frames that hold others, compressed with zstd, are understood.
+pub(crate) const ZSTD: u32 = 1;
 
 const MAGIC: &[u8; 4] = b"mcfd";
 

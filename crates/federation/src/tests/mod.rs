@@ -9,6 +9,7 @@ mod links;
 mod messages;
 mod roles;
 mod services;
+mod squeezed;
 mod through;
 mod watching;
 
@@ -26,7 +27,9 @@ use metacluster_erl_wire::{
 };
 use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern, Place};
 
-use crate::{CloseReason, ExportRule, Federation, GroupKey, Limits, LinkId, Notice, Output, Refusal, Settings, Times};
+use crate::{
+    CloseReason, ExportRule, Federation, GroupKey, Limits, LinkId, Notice, Output, Refusal, Settings, Squeezer, Times,
+};
 
 /// What a node of a cluster was sent.
 pub(super) type Delivered = (String, Control, Option<Term>);
@@ -96,6 +99,7 @@ pub(super) fn settings(name: &str, number: u128) -> Settings {
             groups: vec![Pattern::new("orders*")],
         }],
         times: Times::default(),
+        compress: false,
         limits: Limits::default(),
     }
 }
@@ -174,8 +178,14 @@ impl World {
         let Some(output) = gateway.machine.poll_output() else { return false };
         match output {
             Output::Transmit(link) => {
-                let mut out = BytesMut::new();
+                let (mut out, mut squeezer) = (BytesMut::new(), Squeezer::default());
                 while let Some(piece) = gateway.machine.poll_transmit(now, link) {
+                    if gateway.machine.squeezes(link)
+                        && let Some(frame) = squeezer.squeeze(&piece)
+                    {
+                        out.extend_from_slice(&frame);
+                        continue;
+                    }
                     out.extend_from_slice(piece.head.as_ref().map_or(&[][..], |head| head));
                     out.extend_from_slice(&piece.body);
                 }

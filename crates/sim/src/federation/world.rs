@@ -32,6 +32,7 @@ pub(super) fn settings(cluster: usize, number: usize, epoch: u64, identifiers_ma
             groups: vec![Pattern::new("shop")],
         }],
         times: Times::default(),
+        compress: false,
         limits: Limits { identifiers_max, identifiers_of_peer_max: identifiers_max, ..Limits::default() },
     }
 }
