@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use metacluster_testbed::{Host, Network, eventually, require};
+use metacluster_testbed::{Host, Network, eventually, eventually_value, require};
 
 use crate::{
     federation::{command, folder, prove},
@@ -147,10 +147,7 @@ fn cells_find_one_another_through_members_and_groups_cross_between_them() -> Res
         full_mesh(SOON, pair.map(|at| &sites[at].beam)).with_context(|| logs(&sites))?;
     }
 
-    sites[0].beam.eval(
-        "Server = spawn(fun Loop() -> receive {'$gen_call', From, Term} -> gen_server:reply(From, {echoed, Term}), Loop() end end),
-         ok = pg:join(orders, Server)",
-    )?;
+    sites[0].beam.eval(SERVE)?;
     for at in [2, 3] {
         let seen = eventually(SOON, "the other cell sees the member", || {
             let members = sites[at].beam.eval("length(pg:get_members(orders) -- pg:get_local_members(orders))");
@@ -200,6 +197,11 @@ fn rack(host: Host, rack: &str, of_gateway: &str) -> Result<Site> {
     Ok(Site { beam, agent, host })
 }
 
+/// Starts a server in the group `orders`.
+const SERVE: &str = "Server = spawn(fun Loop() -> receive
+                         {'$gen_call', From, Term} -> gen_server:reply(From, {echoed, Term}), Loop() end end),
+                     ok = pg:join(orders, Server)";
+
 /// Waits until the group `orders` has so many members here, and each answers.
 fn wait_served(site: &Site, members: usize) -> Result<Duration> {
     eventually(SOON, &format!("{} sees {members} members that answer", site.beam.name()), || {
@@ -223,16 +225,13 @@ fn a_gateway_whose_host_moves_to_another_cell_speaks_for_that_one_while_it_runs(
     for ((host, config), of) in hosts.into_iter().zip(&configs).zip(["a", "a", "b", "b"]) {
         sites.push(rack(host, of, config)?);
     }
-    let serve = "Server = spawn(fun Loop() -> receive
-                     {'$gen_call', From, Term} -> gen_server:reply(From, {echoed, Term}), Loop() end end),
-                 ok = pg:join(orders, Server)";
     let told = (|| {
         for pair in [[0, 1], [2, 3]] {
             full_mesh(SOON, pair.map(|at| &sites[at].beam))?;
         }
         // A server in each rack.
         for at in [0, 2] {
-            sites[at].beam.eval(serve)?;
+            sites[at].beam.eval(SERVE)?;
         }
         for site in &sites {
             wait_served(site, 2)?;
@@ -273,4 +272,70 @@ fn a_gateway_whose_host_moves_to_another_cell_speaks_for_that_one_while_it_runs(
     })();
     println!("{}", told.with_context(|| logs(&sites))?);
     Ok(())
+}
+
+#[test]
+fn a_cluster_that_runs_is_divided_by_number_alone_as_the_plan_says() -> Result<()> {
+    if !require(&NEEDED) {
+        return Ok(());
+    }
+    let network = Network::new()?;
+    let hosts: [Host; 4] = network.hosts()?;
+    prove(&hosts[0], "main")?;
+    let gateways: Vec<String> = hosts.iter().map(|host| gateway(&hosts[0], host)).collect::<Result<_>>()?;
+    let whole = "[[topology]]\nname = \"lan\"\nstrategy = \"gossip\"\n";
+    let mut sites = Vec::new();
+    for host in hosts {
+        let agent = host.agent(binary()).config(whole)?.start()?;
+        let beam = host.beam("shop").flags("-kernel start_pg true").spawn()?;
+        sites.push(Site { beam, agent, host });
+    }
+    let connections = |sites: &[Site]| -> Result<usize, String> {
+        let seen: Result<usize> = sites.iter().map(|site| Ok(site.beam.nodes()?.len())).sum();
+        Ok(seen.map_err(|error| format!("{error:#}"))? / 2)
+    };
+    full_mesh(SOON, sites.iter().map(|site| &site.beam)).with_context(|| logs(&sites))?;
+
+    // One agent says what would be, and changes nothing.
+    let plan = ["cells", "plan", "--by", "size", "--nodes-max", "2", "--nodes-min", "1"];
+    let planned = eventually_value(SOON, "the agent knows the four nodes", || {
+        let output = sites[0].agent.ask(&[&plan[..], &["--json"]].concat()).map_err(|error| format!("{error:#}"))?;
+        let planned: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+        if planned["nodes"] == 4 { Ok(planned) } else { Err(planned.to_string()) }
+    })?;
+    let number = |key: &str| planned[key].as_u64().unwrap_or_default() as usize;
+    let figures = (number("connections_before"), number("connections_after"), number("gateway_links"));
+    assert_eq!(figures, (6, 2, 4), "{planned}");
+    let said = String::from_utf8(sites[0].agent.ask(&plan)?.stdout)?;
+    let words = "4 nodes: 6 connections as one mesh, 2 in cells and 4 links between gateways (2 a cell)";
+    assert!(said.contains(words), "{said}");
+    assert_eq!(connections(&sites).map_err(anyhow::Error::msg)?, figures.0, "as the nodes have them");
+
+    // The agents come back with the section; the nodes know nothing of that.
+    for (site, gateway) in sites.iter_mut().zip(&gateways) {
+        let gateway = gateway.replace("gateways = 1", "gateways = 2");
+        let config = format!("{whole}\n[cells]\nby = \"size\"\nnodes_max = 2\nnodes_min = 1\n{gateway}");
+        site.agent.kill9()?;
+        site.agent = site.host.agent(binary()).config(&config)?.start()?;
+    }
+    let divided = (|| {
+        for cell in planned["cells"].as_object().into_iter().flat_map(|cells| cells.values()) {
+            let nodes: Vec<&str> = cell.as_array().into_iter().flatten().filter_map(|node| node.as_str()).collect();
+            ensure!(nodes.len() == 2, "{planned}");
+            let mates = sites.iter().filter(|site| nodes.contains(&site.beam.name()));
+            full_mesh(SOON * 2, mates.map(|site| &site.beam))?;
+        }
+        let left = connections(&sites).map_err(anyhow::Error::msg)?;
+        ensure!(left == figures.1, "{left} connections: {planned}");
+        eventually(SOON, "each gateway is linked to each of the other cell", || {
+            let links: usize = sites.iter().map(|site| linked(site).len()).sum();
+            if links == 2 * figures.2 { Ok(()) } else { Err(format!("{links} ends of links")) }
+        })?;
+        sites[0].beam.eval(SERVE)?;
+        for site in &sites {
+            wait_served(site, 1)?;
+        }
+        Ok(())
+    })();
+    divided.with_context(|| logs(&sites))
 }
