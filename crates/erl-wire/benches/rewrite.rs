@@ -19,7 +19,9 @@ use metacluster_erl_wire::{
 
 /// A round of one way takes about so long.
 const ROUND: Duration = Duration::from_micros(400);
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 60;
+/// All cases are gone through so often: other work makes a machine slow for seconds, which is longer than a case takes.
+const PASSES: usize = 5;
 
 /// The aims, on a machine of its own.
 const SMALL_CALL_NS_MAX: f64 = 150.0;
@@ -227,8 +229,20 @@ fn main() {
     }
 }
 
-/// Renamed, kept, copied, decoded and encoded: nanoseconds.
-fn figures(case: &Case) -> [f64; 4] {
+/// Of each case renamed, kept, copied, decoded and encoded: nanoseconds, the best of all passes.
+fn figures(cases: &[Case]) -> Vec<[f64; 4]> {
+    let mut best = vec![[f64::INFINITY; 4]; cases.len()];
+    for _ in 0..PASSES {
+        for (case, best) in cases.iter().zip(&mut best) {
+            for (best, now) in best.iter_mut().zip(pass(case)) {
+                *best = best.min(now);
+            }
+        }
+    }
+    best
+}
+
+fn pass(case: &Case) -> [f64; 4] {
     let mut ways: [Box<dyn Way>; 4] = [
         Box::new(rename()),
         Box::new(Rewrite::new(Keep)),
@@ -250,8 +264,7 @@ fn aim(case: &Case) -> Option<f64> {
 
 /// For programs: the name, the aim, and the figures.
 fn raw(cases: &[Case]) {
-    for case in cases {
-        let [renamed, kept, copied, tree] = figures(case);
+    for (case, [renamed, kept, copied, tree]) in cases.iter().zip(figures(cases)) {
         let aim = aim(case).map_or("-".to_owned(), |aim| aim.to_string());
         println!("{} {aim} {renamed:.1} {kept:.1} {copied:.1} {tree:.1}", case.name);
     }
@@ -264,8 +277,7 @@ fn table(cases: &[Case]) {
         "message", "bytes", "rename ns", "GB/s", "keep ns", "GB/s", "memcpy ns", "decode+ ns", "/memcpy", "decode+/"
     );
     let mut missed = Vec::new();
-    for case in cases {
-        let [renamed, kept, copied, tree] = figures(case);
+    for (case, [renamed, kept, copied, tree]) in cases.iter().zip(figures(cases)) {
         let size = case.bytes.len();
         let rate = |ns: f64| size as f64 / ns;
         println!(
