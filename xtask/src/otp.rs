@@ -33,7 +33,7 @@ const MARK: &str = "complete";
 /// The tests that talk to a real node, and that of two clusters of which one has the machine's own release. Those of epmd
 /// that put ours into the folders of that release are left out.
 const TESTS: [&[&str]; 3] = [
-    &["test", "--no-fail-fast", "--package", "metacluster-erl", "--tests"],
+    &["test", "--no-fail-fast", "--package", "metacluster-erl", "--tests", "--examples"],
     &[
         "test",
         "--no-fail-fast",
