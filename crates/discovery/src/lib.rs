@@ -29,6 +29,8 @@ pub mod feed;
 mod file;
 pub mod fixed;
 mod gossip;
+#[cfg(test)]
+mod heard;
 pub mod http;
 mod kubernetes;
 mod launch_data;

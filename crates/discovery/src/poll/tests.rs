@@ -1,15 +1,11 @@
 //! The loop, on paused time.
 
-use std::{
-    collections::BTreeSet,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use metacluster_types::{AgentId, ClusterName, Host, Place, TopologyName};
-use tokio::sync::{mpsc, watch};
+use metacluster_types::Host;
 
 use super::*;
-use crate::{Local, Strategy, feed::Work};
+use crate::{Strategy, feed::Work, heard::Heard};
 
 const PACE: Pace = Pace { interval: Duration::from_secs(5), timeout: Duration::from_secs(2) };
 
@@ -42,13 +38,6 @@ where
     }
 }
 
-/// Each update with the time at which it came.
-struct Heard {
-    updates: mpsc::Receiver<(TopologyName, SourceUpdate)>,
-    begun: Instant,
-    _keep: (watch::Sender<Local>, watch::Sender<bool>),
-}
-
 fn start<S, F>(script: S) -> Heard
 where
     S: Fn(usize) -> F + Send + Sync + 'static,
@@ -58,39 +47,7 @@ where
 }
 
 fn run(strategy: impl Strategy) -> Heard {
-    let cluster = ClusterName::new("main").expect("a name");
-    let local = Local {
-        agent: AgentId(1),
-        cluster,
-        place: Place::default(),
-        nodes: BTreeSet::new(),
-        agents: BTreeSet::new(),
-        port: None,
-    };
-    let (keeper, local) = watch::channel(local);
-    let (sender, updates) = mpsc::channel(64);
-    let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);
-    tokio::spawn(Arc::new(strategy).run(feed));
-    Heard { updates, begun: Instant::now(), _keep: (keeper, switch) }
-}
-
-impl Heard {
-    async fn next(&mut self) -> (SourceUpdate, f64) {
-        let (_, update) = self.updates.recv().await.expect("an update");
-        (update, self.begun.elapsed().as_secs_f64())
-    }
-
-    /// The next answer's hosts and its time.
-    async fn answer(&mut self) -> (usize, f64) {
-        let (SourceUpdate::Hosts(hosts), _) = self.next().await else { panic!("no hosts") };
-        let (SourceUpdate::Snapshot(_), at) = self.next().await else { panic!("no snapshot") };
-        (hosts.len(), at)
-    }
-
-    async fn failure(&mut self) -> (String, f64) {
-        let (SourceUpdate::Failed(line), at) = self.next().await else { panic!("no failure") };
-        (line, at)
-    }
+    Heard::start(|feed| Arc::new(strategy).run(feed))
 }
 
 fn hosts(count: usize) -> Found {
@@ -178,19 +135,7 @@ async fn whoever_has_news_wakes_it() {
     let wake = poll.wake();
     let looks = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&looks);
-    let cluster = ClusterName::new("main").expect("a name");
-    let local = Local {
-        agent: AgentId(1),
-        cluster,
-        place: Place::default(),
-        nodes: BTreeSet::new(),
-        agents: BTreeSet::new(),
-        port: None,
-    };
-    let (_keeper, local) = watch::channel(local);
-    let (sender, mut updates) = mpsc::channel(64);
-    let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);
-    let task = tokio::spawn(async move {
+    let mut heard = Heard::start(|feed| async move {
         let look = || {
             count.fetch_add(1, Ordering::Relaxed);
             async { Ok::<_, Failure>(hosts(1)) }
@@ -198,11 +143,9 @@ async fn whoever_has_news_wakes_it() {
         poll.run(&feed, look).await;
     });
     for expected in 1..=3 {
-        assert!(matches!(updates.recv().await, Some((_, SourceUpdate::Hosts(_)))));
-        assert!(matches!(updates.recv().await, Some((_, SourceUpdate::Snapshot(_)))));
+        assert_eq!(heard.answer().await.0, 1);
         assert_eq!(looks.load(Ordering::Relaxed), expected);
         wake.notify_one();
     }
-    switch.send_replace(true);
-    task.await.expect("it stops");
+    heard.stop().await;
 }

@@ -1,69 +1,22 @@
 //! The loop, on paused time.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use metacluster_types::{AgentId, ClusterName, Host, Place, TopologyName};
-use tokio::{
-    sync::mpsc,
-    time::{Duration, sleep},
-};
+use metacluster_types::Host;
+use tokio::time::{Duration, sleep};
 
 use super::*;
-use crate::Local;
-
-struct Heard {
-    updates: mpsc::Receiver<(TopologyName, SourceUpdate)>,
-    begun: Instant,
-    _keep: (channel::Sender<Local>, channel::Sender<bool>),
-}
+use crate::heard::Heard;
 
 fn start<S, F>(script: S) -> Heard
 where
     S: Fn(usize, Stream) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let cluster = ClusterName::new("main").expect("a name");
-    let local = Local {
-        agent: AgentId(1),
-        cluster,
-        place: Place::default(),
-        nodes: BTreeSet::new(),
-        agents: BTreeSet::new(),
-        port: None,
-    };
-    let (keeper, local) = channel::channel(local);
-    let (sender, updates) = mpsc::channel(64);
-    let (feed, switch) = Feed::new(TopologyName::new("t").expect("a name"), local, sender);
-    let script = Arc::new(script);
-    tokio::spawn(async move {
+    Heard::start(|feed| async move {
         let begins = AtomicUsize::new(0);
         watch(&feed, |stream| script(begins.fetch_add(1, Ordering::Relaxed), stream)).await;
-    });
-    Heard { updates, begun: Instant::now(), _keep: (keeper, switch) }
-}
-
-impl Heard {
-    async fn next(&mut self) -> (SourceUpdate, f64) {
-        let (_, update) = self.updates.recv().await.expect("an update");
-        (update, self.begun.elapsed().as_secs_f64())
-    }
-
-    async fn answer(&mut self) -> (usize, f64) {
-        let (SourceUpdate::Hosts(hosts), _) = self.next().await else { panic!("no hosts") };
-        let (SourceUpdate::Snapshot(_), at) = self.next().await else { panic!("no snapshot") };
-        (hosts.len(), at)
-    }
-
-    async fn failure(&mut self) -> (String, f64) {
-        let (SourceUpdate::Failed(line), at) = self.next().await else { panic!("no failure") };
-        (line, at)
-    }
+    })
 }
 
 fn hosts(count: usize) -> Answer {
