@@ -1,13 +1,14 @@
 //! Links that open, say who they are, live, and end.
 //!
-//! Of two links to the same gateway one stays: that which the gateway with the smaller id dialled, and of two of those the
-//! later one. Both sides judge the same way. The other one ends as if it were lost, before anything of the one that stays
-//! is read, so that nothing overtakes.
+//! Who dials says hello at once, and who takes the link once it has judged it. Of two links to the same gateway one stays:
+//! who holds one that lives refuses to take another, unless it holds it longer than the other end does, which dials again
+//! from the same side. Where both ends took one at the same time, that stays which the gateway with the smaller id dialled.
+//! The other one ends as if it were lost, before anything of the one that stays is read, so that nothing overtakes.
 
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use metacluster_types::{ClusterName, Instant};
+use metacluster_types::{AgentId, ClusterName, Instant};
 
 use crate::{
     CloseReason, Federation, LinkId, Notice, Output, cells,
@@ -15,7 +16,7 @@ use crate::{
         CodecError, Reader,
         frame::{Inbound, Kind, head},
         hello::{Hello, VERSION, ZSTD},
-        put_bytes16,
+        put_bytes16, put_text8,
     },
     directory::Directory,
     lanes::{Lane, Lanes},
@@ -38,7 +39,13 @@ impl Federation {
     pub fn link_opened(&mut self, now: Instant, link: LinkId, certified: Option<ClusterName>, dialled: bool) {
         let limits = &self.settings.limits;
         let (inbound, lanes) = (Inbound::new(limits.message_bytes_max), Lanes::new(limits.lane_bytes_max));
-        let mut state = Link::new(certified, dialled, now, inbound, lanes);
+        self.links.insert(link, Link::new(certified, dialled, now, inbound, lanes));
+        if dialled {
+            self.say_hello(link);
+        }
+    }
+
+    fn say_hello(&mut self, link: LinkId) {
         let hello = Hello {
             lowest: VERSION,
             highest: VERSION,
@@ -49,8 +56,9 @@ impl Federation {
             node: self.settings.node.clone(),
             place: self.settings.place.clone(),
         };
-        state.control(Kind::Hello, |out| hello.put(out));
-        self.links.insert(link, state);
+        if let Some(state) = self.links.get_mut(&link) {
+            state.control(Kind::Hello, |out| hello.put(out));
+        }
         self.wake(link);
     }
 
@@ -94,7 +102,17 @@ impl Federation {
     }
 
     fn bye(&mut self, now: Instant, link: LinkId, body: &[u8]) {
-        let why = Reader::new(body).text16().unwrap_or_default().chars().take(200).collect();
+        let mut reader = Reader::new(body);
+        let why = reader.text16().unwrap_or_default().chars().take(200).collect();
+        if let Some(state) = self.links.get_mut(&link)
+            && state.said.is_none()
+            && let (Ok(cluster), Ok(gateway)) = (reader.text8(), reader.u128())
+            && let Ok(cluster) = ClusterName::new(cluster)
+            && state.certified.as_ref().is_none_or(|certified| vouches(certified, &cluster))
+        {
+            // It took no link and said no hello, since it has another one.
+            state.said = Some((cluster, AgentId(gateway)));
+        }
         self.close(now, link, CloseReason::Bye(why));
     }
 
@@ -196,7 +214,10 @@ impl Federation {
         if let Some(old) = self.peer(peer).link
             && let Some(held) = self.links.get(&old)
         {
-            if preferred(held.dialled) && !preferred(dialled) {
+            let same_boot = self.peer(peer).epoch == hello.epoch;
+            let lives = now.since(held.heard) < self.settings.times.dead_after / 2;
+            let taken = held.dialled && !dialled && same_boot && lives;
+            if taken || (preferred(held.dialled) && !preferred(dialled)) {
                 return self.close(now, link, CloseReason::Replaced);
             }
             self.close(now, old, CloseReason::Replaced);
@@ -205,6 +226,9 @@ impl Federation {
             // What it had handed out, and been handed out, it does not know any more.
             self.drop_directory(now, peer);
             self.identifiers.forget(peer);
+        }
+        if !dialled {
+            self.say_hello(link);
         }
         let state = self.peer_mut(peer);
         (state.epoch, state.node, state.link, state.since) = (hello.epoch, hello.node.clone(), Some(link), now);
@@ -296,8 +320,12 @@ impl Federation {
         let mut farewell = BytesMut::new();
         if !matches!(reason, CloseReason::Bye(_) | CloseReason::Silent) {
             let told = reason.to_string();
-            farewell.put_slice(&head(Kind::Bye, Lane::CONTROL.number(), 2 + told.len()));
-            put_bytes16(&mut farewell, told.as_bytes());
+            let mut body = BytesMut::new();
+            put_bytes16(&mut body, told.as_bytes());
+            put_text8(&mut body, self.settings.cluster.as_str());
+            body.put_u128(self.settings.gateway.0);
+            farewell.put_slice(&head(Kind::Bye, Lane::CONTROL.number(), body.len()));
+            farewell.put_slice(&body);
         }
         let farewell = farewell.freeze();
         self.outputs.push_back(Output::Close { link, reason: reason.clone(), farewell, gateway });

@@ -11,7 +11,8 @@
 //! 8 differing mask:u64: the groups of these parts follow, all of them
 //! 9 group     one group of those, or a part of it      10 in step   all have come, changes follow
 //! 11 join     12 leave
-//! 13 bye      reason:text16        14 role    may_ask:u8        15 resting: the sender asks no more
+//! 13 bye      reason:text16 cluster:text8 gateway:u128, of who says it
+//! 14 role     may_ask:u8           15 resting: the sender asks no more
 //! 16 squeezed size:u32 length:u32 length × u8 padding: a zstd frame that holds so many bytes of whole frames, none of them
 //!             squeezed, where both hellos have the feature 1
 //! 9, 11, 12 = scope:text8 group:bytes16 names:u16 (text16)* members:u32 (name:u16 creation:u32 id:u32 serial:u32)*

@@ -46,6 +46,45 @@ fn of_two_links_to_a_gateway_one_stays_at_both_ends() {
 }
 
 #[test]
+fn a_link_that_lives_is_not_given_up_for_one_that_the_other_end_dials() {
+    for (first, second) in [((0, 1), (1, 0)), ((1, 0), (0, 1))] {
+        let mut world = World::new(&["east", "west"]);
+        let (kept, _) = world.link(first.0, first.1);
+        let told: Vec<usize> = world.gateways.iter().map(|gateway| gateway.notices.len()).collect();
+        let (refused, _) = world.link(second.0, second.1);
+        assert!(world.wires.contains_key(&kept) && !world.wires.contains_key(&refused));
+        let now: Vec<usize> = world.gateways.iter().map(|gateway| gateway.notices.len()).collect();
+        assert_eq!(told, now, "nobody lost a link");
+    }
+    // One of which nothing was heard for long is given up.
+    let mut world = World::new(&["east", "west"]);
+    let (old, _) = world.link(1, 0);
+    world.wires.clear();
+    world.now = world.now + Duration::from_secs(2);
+    let (new, _) = world.link(0, 1);
+    assert!(world.wires.contains_key(&new) && !world.wires.contains_key(&old));
+    assert!(up(&world, 0) && up(&world, 1));
+}
+
+#[test]
+fn of_two_links_whose_hellos_cross_the_same_one_stays_at_both_ends() {
+    for held in [[(0, 1)].as_slice(), &[(1, 0)], &[(0, 1), (1, 0)], &[(1, 0), (0, 1)]] {
+        let mut world = World::new(&["east", "west"]);
+        let held: Vec<_> = held.iter().map(|&(one, other)| world.hold(one, other)).collect();
+        world.link(0, 1);
+        world.link(1, 0);
+        for held in held {
+            world.release(held);
+        }
+        assert_eq!(world.wires.len(), 2, "one link has two ends");
+        assert!(up(&world, 0) && up(&world, 1));
+        let proxy = world.export(0, &pid("shop@east", 1), 1);
+        world.say(1, send(&pid("till@west", 1), &proxy), Some(&Term::atom("hello")));
+        world.only(0);
+    }
+}
+
+#[test]
 fn a_certificate_for_another_cluster_is_refused() {
     let mut world = World::new(&["east", "west"]);
     let now = world.now;
