@@ -67,10 +67,12 @@ fn three_hosts_know_one_another_and_a_leave_at_once() -> Result<()> {
     for field in ["id", "name", "address", "cluster", "zone", "region", "roles", "tags", "state", "since"] {
         ensure!(seen.get(field).is_some(), "{field} is missing in {seen}");
     }
-    let topologies = first.agent.json("topologies")?;
-    let built_in = topologies["topologies"].as_array().into_iter().flatten().find(|one| one["strategy"] == "members");
-    let candidates = built_in.context("the topology of members")?["candidates"].as_array().map_or(0, Vec::len);
-    assert_eq!(candidates, 2);
+    eventually(SOON, "the nodes of both are candidates", || {
+        let topologies = first.agent.json("topologies").map_err(|error| format!("{error:#}"))?;
+        let mut all = topologies["topologies"].as_array().into_iter().flatten();
+        let built_in = all.find(|one| one["strategy"] == "members").ok_or("no topology of members")?;
+        if built_in["candidates"].as_array().map(Vec::len) == Some(2) { Ok(()) } else { Err(built_in.to_string()) }
+    })?;
     let called =
         first.beam.eval(&format!("length(gen_server:call({{metacluster, '{}'}}, members))", agent_node(first)))?;
     assert_eq!(called, "3");
