@@ -224,9 +224,10 @@ impl Source for Sqlite {
             Wire::Flood => self
                 .open()
                 .execute_batch(
-                    "DROP TABLE hosts;
+                    "BEGIN IMMEDIATE; DROP TABLE hosts;
                      CREATE VIEW hosts AS WITH RECURSIVE n (address) AS
-                     (SELECT '10.7.0.1' UNION ALL SELECT address FROM n) SELECT address FROM n",
+                     (SELECT '10.7.0.1' UNION ALL SELECT address FROM n) SELECT address FROM n;
+                     COMMIT",
                 )
                 .expect("a view"),
         }
