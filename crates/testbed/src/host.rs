@@ -120,6 +120,17 @@ impl Host {
         fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))
     }
 
+    /// Gives this host another address. [`Host::address`] and the names of its nodes stay what they were.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn move_to(&self, address: &str) -> Result<()> {
+        let (namespace, address) = (self.namespace.name.as_str(), format!("{address}/24"));
+        run("ip", &["-n", namespace, "addr", "flush", "dev", "eth0"])?;
+        run("ip", &["-n", namespace, "addr", "add", &address, "dev", "eth0"])?;
+        run("ip", &["-n", namespace, "route", "replace", "default", "dev", "eth0"]).map(drop)
+    }
+
     /// The cable between this host and the bridge.
     #[must_use]
     pub fn cable(&self) -> Cable<'_> {

@@ -314,23 +314,10 @@ fn outage(binary: &Path) -> Result<f64> {
     // Each gets the address that another one had, or one that nobody had.
     for (number, host) in hosts.iter().enumerate() {
         let last = if number + 1 < HOSTS { number + 2 } else { 101 };
-        move_to(host, &format!("10.91.0.{last}"))?;
+        host.move_to(&format!("10.91.0.{last}"))?;
     }
     let began = Instant::now();
     let agents = start("10.91.0.101")?;
     agents.iter().try_for_each(wait_alive)?;
     Ok(began.elapsed().as_secs_f64())
-}
-
-/// Gives a host another address.
-fn move_to(host: &Host, address: &str) -> Result<()> {
-    for arguments in [
-        vec!["addr", "flush", "dev", "eth0"],
-        vec!["addr", "add", &format!("{address}/24"), "dev", "eth0"],
-        vec!["route", "replace", "default", "dev", "eth0"],
-    ] {
-        let done = host.command("ip").args(&arguments).status()?;
-        ensure!(done.success(), "ip {arguments:?}");
-    }
-    Ok(())
 }

@@ -356,19 +356,6 @@ fn a_full_state_folder_is_said_and_the_agent_goes_on() -> Result<()> {
     Ok(())
 }
 
-/// Gives a host another address.
-fn move_to(host: &Host, address: &str) -> Result<()> {
-    for arguments in [
-        vec!["addr", "flush", "dev", "eth0"],
-        vec!["addr", "add", &format!("{address}/24"), "dev", "eth0"],
-        vec!["route", "replace", "default", "dev", "eth0"],
-    ] {
-        let done = host.command("ip").args(&arguments).status()?;
-        ensure!(done.success(), "ip {arguments:?}");
-    }
-    Ok(())
-}
-
 #[test]
 fn after_an_outage_with_all_addresses_new_the_cluster_is_whole_again() -> Result<()> {
     if !require(&NEEDED) {
@@ -402,7 +389,7 @@ fn after_an_outage_with_all_addresses_new_the_cluster_is_whole_again() -> Result
     }
     // Each gets the address that another one had, or a new one; discovery knows one of them.
     for (number, host) in hosts.iter().enumerate() {
-        move_to(host, &format!("10.91.0.{}", if number < 4 { number + 2 } else { 101 }))?;
+        host.move_to(&format!("10.91.0.{}", if number < 4 { number + 2 } else { 101 }))?;
     }
     let seed = seeded_by(&["10.91.0.101"]);
     let started = Instant::now();

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
-use metacluster_testbed::{Agent, Network, eventually, require};
+use metacluster_testbed::{Agent, Beam, Epmd, Host, Network, eventually, require};
 
 use crate::support::{NEEDED, SOON, binary};
 
@@ -30,21 +30,37 @@ fn refused(agent: &Agent, arguments: &[&str], code: i32, words: &str) -> Result<
     Ok(())
 }
 
+/// An agent with a node, and two hosts with a node and no agent.
+struct Three {
+    agent: Agent,
+    beams: [Beam; 3],
+    _epmds: [Epmd; 2],
+    /// The node that the agent's topology `first` names, and the one that it does not know yet.
+    other: String,
+    late: String,
+}
+
+fn three(hosts: &[Host; 3]) -> Result<Three> {
+    let [here, there, third] = hosts;
+    let (other, late) = (there.node_name("shop"), third.node_name("shop"));
+    let agent = here.agent(binary()).config(&file(&fixed("first", &other)))?.start()?;
+    let beams = [here.beam("shop").spawn()?, there.beam("shop").spawn()?, third.beam("shop").spawn()?];
+    let epmds = [there.epmd()?, third.epmd()?];
+    for beam in &beams {
+        beam.wait_ready()?;
+    }
+    beams[0].wait_nodes(SOON, &[&other])?;
+    Ok(Three { agent, beams, _epmds: epmds, other, late })
+}
+
 #[test]
 fn topologies_are_added_changed_and_removed_by_command_and_no_link_goes_for_it() -> Result<()> {
     if !require(&NEEDED) {
         return Ok(());
     }
     let network = Network::new()?;
-    let [here, there, third] = network.hosts()?;
-    let (other, late) = (there.node_name("shop"), third.node_name("shop"));
-    let agent = here.agent(binary()).config(&file(&fixed("first", &other)))?.start()?;
-    let beams = [here.beam("shop").spawn()?, there.beam("shop").spawn()?, third.beam("shop").spawn()?];
-    let _epmds = (there.epmd()?, third.epmd()?);
-    for beam in &beams {
-        beam.wait_ready()?;
-    }
-    beams[0].wait_nodes(SOON, &[&other])?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let Three { agent, beams, _epmds, other, late } = three(&hosts)?;
     let seen = beams[0].watch()?;
     let added = agent.ask(&["topologies", "add", &format!("static:name=second,nodes={late}")])?;
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
@@ -71,17 +87,10 @@ fn a_file_is_read_again_on_sighup_and_one_with_faults_changes_nothing() -> Resul
         return Ok(());
     }
     let network = Network::new()?;
-    let [here, there, third] = network.hosts()?;
-    let (other, late) = (there.node_name("shop"), third.node_name("shop"));
-    let agent = here.agent(binary()).config(&file(&fixed("first", &other)))?.start()?;
-    let beams = [here.beam("shop").spawn()?, there.beam("shop").spawn()?, third.beam("shop").spawn()?];
-    let _epmds = (there.epmd()?, third.epmd()?);
-    for beam in &beams {
-        beam.wait_ready()?;
-    }
-    beams[0].wait_nodes(SOON, &[&other])?;
+    let hosts: [Host; 3] = network.hosts()?;
+    let Three { agent, beams, _epmds, other, late } = three(&hosts)?;
     let seen = beams[0].watch()?;
-    let path = here.home().join("metacluster.toml");
+    let path = hosts[0].home().join("metacluster.toml");
 
     fs::write(&path, file(&fixed("first", &other).replace("static", "statik")))?;
     agent.hang_up()?;

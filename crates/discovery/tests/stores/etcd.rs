@@ -1,12 +1,12 @@
 //! `etcd` against etcd from Debian, started by each test.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metacluster_discovery::trial::Trial;
 use metacluster_testbed::{Etcd, Proxy, Tool, Wire, eventually, require};
 use metacluster_types::SourceUpdate;
 
-use crate::support::{Mortal, agent, announce, certificate};
+use crate::support::{Mortal, agent, announce, certificate, know_changes_at_once};
 
 /// A server, unless the machine has none.
 fn server() -> Option<Etcd> {
@@ -38,19 +38,7 @@ fn compact(server: &Etcd) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn agents_find_one_another_and_know_changes_at_once() {
     let Some(server) = server() else { return };
-    let spec = spec(&server, ",interval=1h");
-    let mut hears = agent(&spec, 1, &["a@10.0.0.1"]);
-    let speaks = agent(&spec, 2, &["b@10.0.0.2", "c@10.0.0.2"]);
-    hears.until(&["b@10.0.0.2", "c@10.0.0.2"]).await;
-    assert!(hears.hosts().iter().all(|host| host.place.zone.is_some() && host.addresses.len() == 1));
-    for nodes in [&["b@10.0.0.2"][..], &[], &["c@10.0.0.2", "d@10.0.0.2"]] {
-        let begun = Instant::now();
-        announce(&speaks, nodes);
-        hears.until(nodes).await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{nodes:?} took {:?}", begun.elapsed());
-    }
-    speaks.stop().await;
-    hears.until(&[]).await;
+    drop(know_changes_at_once(&spec(&server, ",interval=1h")).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

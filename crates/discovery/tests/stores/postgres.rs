@@ -1,12 +1,12 @@
 //! `sql` against PostgreSQL from Debian, started by each test, and PgBouncer before it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metacluster_discovery::{sql::migrate::Migration, tls::TlsFiles, trial::Trial};
 use metacluster_testbed::{PgBouncer, Postgres, Tool, require};
 use metacluster_types::SourceUpdate;
 
-use crate::support::{Mortal, agent, agent_of, announce, certificate};
+use crate::support::{Mortal, agent, agent_of, announce, certificate, know_changes_at_once};
 
 /// A server, unless the machine has none.
 fn server(options: &[&str]) -> Option<Postgres> {
@@ -32,19 +32,7 @@ fn spec(server: &Postgres, more: &str) -> String {
 async fn agents_find_one_another_through_the_table_and_know_changes_at_once() {
     let Some(server) = migrated(&[]).await else { return };
     migration(&server.url()).run().await.expect("twice does no harm");
-    let spec = spec(&server, ",interval=1h");
-    let mut hears = agent(&spec, 1, &["a@10.0.0.1"]);
-    let speaks = agent(&spec, 2, &["b@10.0.0.2", "c@10.0.0.2"]);
-    hears.until(&["b@10.0.0.2", "c@10.0.0.2"]).await;
-    assert!(hears.hosts().iter().all(|host| host.place.zone.is_some() && host.addresses.len() == 1));
-    for nodes in [&["b@10.0.0.2"][..], &[], &["c@10.0.0.2", "d@10.0.0.2"]] {
-        let begun = Instant::now();
-        announce(&speaks, nodes);
-        hears.until(nodes).await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{nodes:?} took {:?}", begun.elapsed());
-    }
-    speaks.stop().await;
-    hears.until(&[]).await;
+    let _left = know_changes_at_once(&spec(&server, ",interval=1h")).await;
     assert_eq!(server.psql("SELECT node FROM metacluster_nodes").expect("rows"), "a@10.0.0.1");
 }
 

@@ -5,11 +5,15 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use metacluster_discovery::{Local, build, spec::Spec, trial::Trial};
 use metacluster_types::{AgentId, ClusterName, NodeName, Place, Zone};
 use tokio::runtime::{Builder, Runtime};
+
+/// Much sooner than anything that is asked again and again would tell it.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// A strategy of an agent of its own, which has these nodes.
 pub(crate) fn agent(spec: &str, id: u128, nodes: &[&str]) -> Trial {
@@ -38,6 +42,24 @@ fn names(nodes: &[&str]) -> BTreeSet<NodeName> {
 /// Changes the nodes of the trial's agent.
 pub(crate) fn announce(trial: &Trial, nodes: &[&str]) {
     trial.set_local(|local| local.nodes = names(nodes));
+}
+
+/// Two agents with this specification find each other, and one knows at once what the other one's nodes are. The one that
+/// is left.
+pub(crate) async fn know_changes_at_once(spec: &str) -> Trial {
+    let mut hears = agent(spec, 1, &["a@10.0.0.1"]);
+    let speaks = agent(spec, 2, &["b@10.0.0.2", "c@10.0.0.2"]);
+    hears.until(&["b@10.0.0.2", "c@10.0.0.2"]).await;
+    assert!(hears.hosts().iter().all(|host| host.place.zone.is_some() && host.addresses.len() == 1));
+    for nodes in [&["b@10.0.0.2"][..], &[], &["c@10.0.0.2", "d@10.0.0.2"]] {
+        let begun = Instant::now();
+        announce(&speaks, nodes);
+        hears.until(nodes).await;
+        assert!(begun.elapsed() < AT_ONCE, "{nodes:?} took {:?}", begun.elapsed());
+    }
+    speaks.stop().await;
+    hears.until(&[]).await;
+    hears
 }
 
 /// An agent that can die without a goodbye, since its tasks run on a runtime of their own.
