@@ -24,8 +24,7 @@ cargo xtask COMMAND
   test [CARGO TEST ARGUMENTS]   all tests; sets up what they need, and checks that nothing is left behind
   tidy                          the house rules that no compiler knows
   ci [--no-tests]               every gate: formatting, tidy, clippy, documentation, licences, tests, fresh seeds
-  bench NAME [--json]           dist, epmd, formation, idle, link, membership, rewrite [--instructions] or startup;
-                                --json keeps the figures in benches/results
+  bench [NAME [OPTIONS]]        measures; without a name it lists what, and the options
   otp 25|27|29                  the tests of distribution and epmd against that release of Erlang/OTP
   soak [--minutes N]            fuzzing, and long simulations with fresh seeds (default: 10 minutes)
 ";

@@ -10,13 +10,13 @@ use crate::{arguments::Options, process::cargo};
 const BENCH: [&str; 6] = ["bench", "--quiet", "--package", "metacluster-sim", "--bench", "membership"];
 
 /// Some twenty minutes on two cores; with `--quick` some two.
-pub(super) fn run(options: &Options) -> Result<Report> {
+pub(super) fn run(options: &Options) -> Result<Option<Report>> {
     let mut report = Report::beside("membership", "foca");
     let quick: &[&str] = if options.is_given("quick") { &["--", "--quick"] } else { &[] };
     for line in capture(&mut cargo(&[&BENCH, quick].concat()))?.lines() {
         add(&mut report, line).with_context(|| format!("the bench printed `{line}`"))?;
     }
-    Ok(report)
+    Ok(Some(report))
 }
 
 /// Adds a figure of a bench of `sim`.
