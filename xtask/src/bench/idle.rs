@@ -29,12 +29,13 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
 
     let pids = [agents[0].pid(), serfs[0].pid()];
     let before = [ticks(pids[0])?, ticks(pids[1])?];
-    let mut resident = [Vec::new(), Vec::new()];
+    let (mut resident, mut own) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..seconds {
         // The time is what is measured here.
         std::thread::sleep(Duration::from_secs(1));
-        for (samples, pid) in resident.iter_mut().zip(pids) {
-            samples.push(resident_mib(pid)?);
+        for (index, pid) in pids.into_iter().enumerate() {
+            resident[index].push(memory_mib(pid, "Rss:")?);
+            own[index].push(memory_mib(pid, "Anonymous:")?);
         }
     }
     let share = |index: usize| -> Result<f64> {
@@ -46,6 +47,9 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let [ours, theirs] = resident;
     report.add("metacluster, resident", "MiB", ours, Some(15.0));
     report.add("serf, resident", "MiB", theirs, None);
+    let [ours, theirs] = own;
+    report.add("metacluster, but for pages of files", "MiB", ours, None);
+    report.add("serf, but for pages of files", "MiB", theirs, None);
     report.add("metacluster, of a core", "%", vec![share(0)?], Some(0.3));
     report.add("serf, of a core", "%", vec![share(1)?], None);
     if let (Some(ours), Some(theirs)) = (report.median("metacluster, resident"), report.median("serf, resident")) {
@@ -65,10 +69,12 @@ fn serf(host: &Host, join: Option<&Host>) -> Result<Child> {
     Child::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()), "serf")
 }
 
-fn resident_mib(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("it has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u32 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
+/// A sum over the memory of a process. Pages of the program's file are resident too, and the kernel takes them back when
+/// it needs the room; what is anonymous is the process's own.
+fn memory_mib(pid: u32, what: &str) -> Result<f64> {
+    let sums = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("it has ended")?;
+    let line = sums.lines().find_map(|line| line.strip_prefix(what)).with_context(|| format!("no {what}"))?;
+    let kib: u32 = line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{what} is no number"))?;
     Ok(f64::from(kib) / 1024.0)
 }
 
