@@ -1,7 +1,8 @@
-//! Two clusters and their gateways, beside two BEAM nodes that are linked directly, and two that are linked through two
-//! plain TCP proxies in a row: calls, messages of both sizes, processor time and groups, all on one machine in one run.
+//! Two clusters and their gateways, beside two BEAM nodes that are linked directly, two that are linked through two plain
+//! TCP proxies in a row, and two that are linked through two proxies with the mutual TLS of gateways between them: calls,
+//! messages of both sizes, processor time and groups, all on one machine in one run.
 //!
-//! Two hosts hold a node of each kind, so each kind has the same cable between. The three ways take turns, so that what else
+//! Two hosts hold a node of each kind, so each kind has the same cable between. The four ways take turns, so that what else
 //! the machine does meets all of them. What is timed is timed inside the nodes.
 
 mod ways;
@@ -11,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use metacluster_testbed::{capture, eventually_value};
 
-use self::ways::{Way, Ways};
+use self::ways::{WAYS, Way, Ways};
 use super::{
     GIVE_UP, membership,
     report::{Bound, Report},
@@ -76,26 +77,28 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
 
 /// How long a `gen_server:call` takes.
 fn calls(report: &mut Report, ways: &Ways, rounds: u64) -> Result<()> {
-    let mut times = [const { Vec::new() }; 3];
+    let mut times = [const { Vec::new() }; WAYS];
     for _ in 0..rounds {
         for (way, times) in ways.all.iter().zip(&mut times) {
             let taken = way.ask(&format!("bench:trips({}, {CALLS})", way.at("server")))?;
             times.push(taken / f64::from(CALLS));
         }
     }
-    let [direct, proxies, gateways] = times;
-    let compared = ratios(&gateways, &proxies);
+    let [direct, proxies, secured, gateways] = times;
+    let (compared, alike) = (ratios(&gateways, &proxies), ratios(&gateways, &secured));
     report.add("call, direct", "us", direct, None);
     report.add("call, two proxies", "us", proxies, None);
+    report.add("call, two proxies with TLS", "us", secured, None);
     report.add("call, two gateways", "us", gateways, None);
     report.add("call, gateways to proxies", "x", compared, Some(1.5));
+    report.add("call, gateways to proxies with TLS", "x", alike, None);
     Ok(())
 }
 
 /// How many messages arrive in a second, and what of the processors one takes.
 fn streams(report: &mut Report, ways: &Ways, rounds: u64, (name, of): (&str, Stream), least: f64) -> Result<()> {
     let Stream { bytes, count, window } = of;
-    let (mut rates, mut costs) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
+    let (mut rates, mut costs) = ([const { Vec::new() }; WAYS], [const { Vec::new() }; WAYS]);
     for _ in 0..rounds {
         for ((way, rates), costs) in ways.all.iter().zip(&mut rates).zip(&mut costs) {
             let before = way.used()?;
@@ -106,17 +109,21 @@ fn streams(report: &mut Report, ways: &Ways, rounds: u64, (name, of): (&str, Str
             costs.push((each(after.nodes - before.nodes), each(after.between(&before))));
         }
     }
-    let [direct, proxies, gateways] = rates;
-    let compared = ratios(&gateways, &direct);
+    let [direct, proxies, secured, gateways] = rates;
+    let (compared, alike) = (ratios(&gateways, &direct), ratios(&gateways, &secured));
     report.add(format!("{name} one way, direct"), "/s", direct, None);
     report.add(format!("{name} one way, two proxies"), "/s", proxies, None);
+    report.add(format!("{name} one way, two proxies with TLS"), "/s", secured, None);
     report.add(format!("{name} one way, two gateways"), "/s", gateways, None);
     report.compare(format!("{name} one way, gateways to direct"), "x", compared, &[Bound::Least(least)], Vec::new());
-    let [direct, _, gateways] = costs;
-    let nodes: Vec<f64> = direct.into_iter().map(|(nodes, _)| nodes).collect();
-    let gateways: Vec<f64> = gateways.into_iter().map(|(_, gateway)| gateway).collect();
+    report.add(format!("{name} one way, gateways to proxies with TLS"), "x", alike, None);
+    let nodes: Vec<f64> = costs[0].iter().map(|(nodes, _)| *nodes).collect();
+    let between = costs.map(|costs| costs.into_iter().map(|(_, between)| between).collect::<Vec<f64>>());
+    let [_, proxies, secured, gateways] = between;
     let compared = ratios(&gateways, &nodes);
     report.add(format!("{name}, processor, both nodes, direct"), "us", nodes, None);
+    report.add(format!("{name}, processor, a proxy"), "us", proxies, None);
+    report.add(format!("{name}, processor, a proxy with TLS"), "us", secured, None);
     report.add(format!("{name}, processor, a gateway"), "us", gateways, None);
     report.add(format!("{name}, processor, a gateway to nodes"), "x", compared, Some(0.33));
     Ok(())
@@ -124,7 +131,7 @@ fn streams(report: &mut Report, ways: &Ways, rounds: u64, (name, of): (&str, Str
 
 /// How long a join and a leave take to be known in the other cluster.
 fn comings(report: &mut Report, ways: &Ways) -> Result<()> {
-    let [_, _, Way { client, server, .. }] = &ways.all;
+    let [.., Way { client, server, .. }] = &ways.all;
     let time = |text: String| -> Result<f64> { text.trim().parse().with_context(|| format!("`{text}` is no time")) };
     client.eval("bench:watch(coming)")?;
     let (mut joins, mut leaves, mut ends) = (Vec::new(), Vec::new(), Vec::new());
@@ -146,7 +153,7 @@ fn comings(report: &mut Report, ways: &Ways) -> Result<()> {
 
 /// How long many members take to be published, and what they cost each gateway.
 fn members(report: &mut Report, ways: &Ways) -> Result<()> {
-    let [_, _, way] = &ways.all;
+    let [.., way] = &ways.all;
     let count = GROUPS * MEMBERS;
     let before = way.memory()?;
     way.client.eval(&format!("bench:await({count}, 60000)"))?;

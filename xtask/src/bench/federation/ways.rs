@@ -1,8 +1,9 @@
-//! The three ways between two hosts: a link between two nodes, one through two proxies in a row, and two gateways.
+//! The four ways between two hosts: a link between two nodes, one through two proxies in a row, one through two proxies that
+//! have mutual TLS between them, as gateways do, and two gateways.
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -13,9 +14,21 @@ use super::super::GIVE_UP;
 
 /// The BEAM's half of the bench.
 const BENCH: &str = include_str!("bench.erl");
-/// Where the proxies listen, and the node behind them.
-const PROXY_PORT: u16 = 7_001;
-const FAR_PORT: u16 = 7_002;
+/// Where proxies listen, and the node behind them.
+#[derive(Clone, Copy, Debug)]
+struct Proxied {
+    /// What the node is called.
+    name: &'static str,
+    proxy_port: u16,
+    node_port: u16,
+    /// Whether there is TLS between the two.
+    secured: bool,
+}
+
+const PLAIN: Proxied = Proxied { name: "plain", proxy_port: 7_001, node_port: 7_002, secured: false };
+const SECURED: Proxied = Proxied { name: "secured", proxy_port: 7_003, node_port: 7_004, secured: true };
+/// What gateways agree on, for the proxies, too.
+const CIPHERS: &str = "TLS_AES_256_GCM_SHA384";
 
 /// Two nodes, and what is between.
 pub(super) struct Way {
@@ -67,10 +80,13 @@ impl Way {
     }
 }
 
-/// All three, in this order: direct, proxies, gateways. The fields drop in this order.
+/// How many ways there are.
+pub(super) const WAYS: usize = 4;
+
+/// All of them, in this order: direct, proxies, proxies with TLS, gateways. The fields drop in this order.
 pub(super) struct Ways {
-    pub(super) all: [Way; 3],
-    _proxies: [Child; 2],
+    pub(super) all: [Way; WAYS],
+    _proxies: [[Child; 2]; 2],
     _agents: [Agent; 2],
     _hosts: [Host; 2],
     _folder: tempfile::TempDir,
@@ -95,10 +111,8 @@ impl Ways {
         };
         let [here, there] = &hosts;
         let linked = [node(here, "direct", "")?, node(there, "direct", "")?];
-        let (far, proxies) = proxies(&hosts, &path)?;
-        let near = here.beam("proxied").flags(&path).cookie("direct").start()?;
-        // The epmd before the proxies says that the node is where the first proxy is.
-        near.eval(&format!("bench:name(<<\"far\">>, {PROXY_PORT})"))?;
+        let (plain, plain_proxies) = proxies(&hosts, &path, PLAIN)?;
+        let (secured, secured_proxies) = proxies(&hosts, &path, SECURED)?;
         let pg = "-kernel start_pg true";
         let shops = [node(here, "shop", pg)?, node(there, "shop", pg)?];
 
@@ -109,14 +123,16 @@ impl Ways {
             between,
         };
         let direct = format!("'{}'", linked[1].name());
-        let proxied = format!("'{}'", far_name(here));
+        let proxied = |of: Proxied| format!("'{}'", here.node_name(of.name));
+        let pids = |proxies: &[Child; 2]| proxies.iter().map(Child::pid).collect();
         let ways = Self {
             all: [
                 way(linked, &direct, Vec::new()),
-                way([near, far], &proxied, proxies.iter().map(Child::pid).collect()),
+                way(plain, &proxied(PLAIN), pids(&plain_proxies)),
+                way(secured, &proxied(SECURED), pids(&secured_proxies)),
                 way(shops, "far", vec![agents[1].pid(), agents[0].pid()]),
             ],
-            _proxies: proxies,
+            _proxies: [plain_proxies, secured_proxies],
             _agents: agents,
             _hosts: hosts,
             _folder: folder,
@@ -134,57 +150,68 @@ impl Ways {
     }
 }
 
-/// The node behind the proxies: it has the address of the host before them.
-fn far_name(here: &Host) -> String {
-    here.node_name("far")
+/// Where the identity of a host's gateway is, and the authority that signed it.
+fn identity(host: &Host) -> [PathBuf; 2] {
+    ["federation.pem", "federation-ca.pem"].map(|file| host.home().join("federation").join(file))
 }
 
-/// Two proxies in a row, and a node on the other host that is reached through them under this host's address.
-fn proxies([here, there]: &[Host; 2], path: &str) -> Result<(Beam, [Child; 2])> {
-    let start = |host: &Host, to: String| -> Result<Child> {
-        let file = host.home().join("haproxy.cfg");
+/// Two proxies in a row, a node on the one host, and one on the other that is reached through them under the first host's
+/// address.
+fn proxies([here, there]: &[Host; 2], path: &str, of: Proxied) -> Result<([Beam; 2], [Child; 2])> {
+    let Proxied { name, proxy_port, node_port, secured } = of;
+    // Each shows the identity of the gateway beside it, and believes the authority of the other one.
+    let tls = |own: &Host, other: &Host| {
+        let ([identity, _], [_, authority]) = (identity(own), identity(other));
+        let (identity, authority) = (identity.display(), authority.display());
+        let terms = format!("ssl crt {identity} ca-file {authority} verify required ciphersuites {CIPHERS}");
+        if secured { terms + " ssl-min-ver TLSv1.3" } else { String::new() }
+    };
+    let start = |host: &Host, bound: &str, next: &str| -> Result<Child> {
+        let file = host.home().join(format!("haproxy-{name}.cfg"));
         fs::write(
             &file,
             format!(
                 "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-                 listen way\n  bind 0.0.0.0:{PROXY_PORT}\n  server next {to}\n"
+                 listen way\n  bind 0.0.0.0:{proxy_port} {bound}\n  server next {next}\n"
             ),
         )?;
         let mut command = host.command("haproxy");
         command.arg("-db").arg("-f").arg(&file);
         Child::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()), "haproxy")
     };
-    let second = start(there, format!("127.0.0.1:{FAR_PORT}"))?;
-    let first = start(here, format!("{}:{PROXY_PORT}", there.address()))?;
+    let second = start(there, &tls(there, here), &format!("127.0.0.1:{node_port}"))?;
+    let first = start(here, "", &format!("{}:{proxy_port} {}", there.address(), tls(here, there)))?;
 
-    let ports = format!("-kernel inet_dist_listen_min {FAR_PORT} inet_dist_listen_max {FAR_PORT}");
-    let far = there.beam("far").undistributed().flags(path).flags(&ports).start()?;
+    let ports = format!("-kernel inet_dist_listen_min {node_port} inet_dist_listen_max {node_port}");
+    let far = there.beam(name).undistributed().flags(path).flags(&ports).start()?;
     far.eval(&format!(
         "{{ok, _}} = net_kernel:start(['{}', longnames]), erlang:set_cookie(direct), bench:start()",
-        far_name(here)
+        here.node_name(name)
     ))?;
-    Ok((far, [second, first]))
+    let near = here.beam(&format!("by-{name}")).flags(path).cookie("direct").start()?;
+    // The epmd before the proxies says that the node is where the first proxy is.
+    near.eval(&format!("bench:name(<<\"{name}\">>, {proxy_port})"))?;
+    Ok(([near, far], [second, first]))
 }
 
 /// A gateway on each host, each of a cluster of its own.
 fn gateways(binary: &Path, hosts: &[Host; 2]) -> Result<[Agent; 2]> {
     let [here, there] = hosts;
     let names = ["west", "east"];
-    let folder = |host: &Host| host.home().join("federation");
     let command = |host: &Host, arguments: &[&str]| -> Result<String> {
         let output = host.command(binary).args(arguments).output()?;
         ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
     };
     for (host, name) in hosts.iter().zip(names) {
-        let folder = folder(host).display().to_string();
+        let folder = host.home().join("federation").display().to_string();
         command(host, &["federation", "init", name, "--dir", &folder])?;
         command(host, &["federation", "issue", "--dir", &folder])?;
         host.write_cookie(name)?;
     }
     let start = |host: &Host, name: &str, other: &Host| -> Result<Agent> {
-        let identity = folder(host).join("federation.pem").display().to_string();
-        let authority = folder(other).join("federation-ca.pem").display().to_string();
+        let ([identity, _], [_, authority]) = (identity(host), identity(other));
+        let (identity, authority) = (identity.display().to_string(), authority.display().to_string());
         let trust = command(host, &["federation", "trust", &authority, "--identity", &identity])?;
         let config = format!(
             "cluster = \"{name}\"\nlisten = \"0.0.0.0:0\"\n{trust}listen = \"0.0.0.0:4391\"\npeers = [\"{}:4391\"]\n\n\
