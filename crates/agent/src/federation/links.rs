@@ -3,14 +3,20 @@
 //! A gateway that is dialled and dials, too, ends up with one link: the machine says which. Who lost waits until that one
 //! is down before it dials again. Names are looked up at each try, so a gateway whose address changed is found.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io::{Error, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use bytes::BytesMut;
 use metacluster_erl::wire::sink::{Chain, Sink as _};
 use metacluster_federation::{LinkId, Squeezer};
 use metacluster_types::{AgentId, ClusterName};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncBufRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, lookup_host},
     sync::{Semaphore, watch},
     time::{sleep, timeout},
@@ -33,8 +39,6 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 const LIVED: Duration = Duration::from_secs(10);
 /// The time that a farewell may take.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How much is read at once.
-const READ_BYTES: usize = 64 << 10;
 /// A buffer larger than this is given back once it is written.
 const BATCH_KEPT_BYTES: usize = 64 << 10;
 
@@ -133,16 +137,16 @@ async fn run(hub: &Arc<Hub>, stream: Secured, cluster: ClusterName, dialled: boo
     drop(stream.get_ref().0.get_ref().set_nodelay(true));
     let (link, outlet) = hub.open(cluster, dialled);
     let closing = Closing { hub, link };
-    let (mut reader, mut writer) = tokio::io::split(stream);
+    let ways = Ways(Mutex::new(stream));
     let end = tokio::select! {
-        () = read(hub, link, &mut reader) => outlet.end(),
-        end = write(hub, link, &outlet, &mut writer) => end,
+        () = read(hub, link, &ways) => outlet.end(),
+        end = write(hub, link, &outlet, &ways) => end,
         // The writer may wait for an end that does not read.
         end = outlet.given_up(FAREWELL) => Some(end),
     };
     if end.as_ref().is_none_or(|end| end.farewell.is_empty()) {
         // Reset: what waits in the system must not arrive when another link is in use.
-        drop(reader.unsplit(writer).get_ref().0.get_ref().set_zero_linger());
+        drop(ways.lock().get_ref().0.get_ref().set_zero_linger());
     }
     drop(closing);
     let end = end?;
@@ -162,20 +166,63 @@ impl Drop for Closing<'_> {
     }
 }
 
-async fn read(hub: &Hub, link: LinkId, reader: &mut ReadHalf<Secured>) {
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+/// A stream of which one task reads and writes: whoever has the lock does not wait.
+struct Ways(Mutex<Secured>);
+
+impl Ways {
+    fn lock(&self) -> MutexGuard<'_, Secured> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncWrite for &Ways {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Error>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, Error>> {
+        Pin::new(&mut *self.lock()).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.lock().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut *self.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
+    }
+}
+
+async fn read(hub: &Hub, link: LinkId, ways: &Ways) {
     loop {
-        buffer.clear();
-        buffer.reserve(READ_BYTES);
-        match reader.read_buf(&mut buffer).await {
+        // The machine is shown what came where TLS has it, and copies what it keeps.
+        let read = poll_fn(|cx| {
+            let mut stream = ways.lock();
+            let came = ready!(Pin::new(&mut *stream).poll_fill_buf(cx))?;
+            let bytes = came.len();
+            if bytes > 0 {
+                hub.received(link, came);
+                Pin::new(&mut *stream).consume(bytes);
+            }
+            Poll::Ready(Ok::<_, Error>(bytes))
+        });
+        match read.await {
             Ok(0) => return,
-            Ok(_) => hub.received(link, &buffer),
+            Ok(_) => {}
             Err(error) => return debug!("federation: a link ended: {error}"),
         }
     }
 }
 
-async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, writer: &mut WriteHalf<Secured>) -> Option<End> {
+async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, mut writer: &Ways) -> Option<End> {
     let (mut batch, mut pieces, mut squeezer) = (Chain::default(), Vec::new(), Squeezer::default());
     loop {
         // Others go on with the machine while this is compressed.

@@ -1,8 +1,11 @@
 //! Frames: cut from the stream, and large messages put together again, within bounds.
+//!
+//! What comes of a part of a message goes where the message is put together, whether all of the part is there or not, so
+//! that large messages are copied once, and nobody else sees one before it is whole.
 
 use std::ops::Deref;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::CodecError;
 use crate::lanes::LANES;
@@ -75,7 +78,7 @@ pub(crate) enum Body<'i> {
     /// Where it stands in what came.
     Come(&'i [u8]),
     /// Of a frame or a message that came in pieces.
-    Held(BytesMut),
+    Held(Bytes),
 }
 
 impl Deref for Body<'_> {
@@ -89,25 +92,42 @@ impl Deref for Body<'_> {
     }
 }
 
+/// A part of a message that is coming.
+#[derive(Clone, Copy, Debug)]
+struct Coming {
+    lane: usize,
+    missing: usize,
+    last: bool,
+}
+
 /// The frames of one link, from the bytes as they come.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    /// The start of a frame of which the rest has not come.
+    /// The start of a frame of which the rest has not come; of a part its head, at most.
     begun: BytesMut,
+    coming: Option<Coming>,
     parts: [Option<BytesMut>; LANES],
+    /// Of the messages in parts, with what is still to come of those parts that have begun.
     held: usize,
     message_bytes_max: usize,
 }
 
 impl Inbound {
     pub(crate) fn new(message_bytes_max: usize) -> Self {
-        Self { begun: BytesMut::new(), parts: Default::default(), held: 0, message_bytes_max }
+        Self { begun: BytesMut::new(), coming: None, parts: Default::default(), held: 0, message_bytes_max }
     }
 
     /// Takes the next whole frame from the front of what came; a message that came in parts is one of kind
     /// [`Kind::Signal`]. `None` when all is taken.
     pub(crate) fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<(Kind, Body<'i>)>, CodecError> {
         loop {
+            if let Some(coming) = self.coming {
+                match self.go_on(coming, input) {
+                    Some(message) => return Ok(Some((Kind::Signal, Body::Held(message)))),
+                    None if self.coming.is_some() => return Ok(None),
+                    None => {}
+                }
+            }
             if !self.begun.is_empty() && self.begun.len() < HEAD_BYTES {
                 self.begin(HEAD_BYTES, input);
             }
@@ -125,30 +145,17 @@ impl Inbound {
             if lane >= LANES {
                 return Err(CodecError::Invalid("lane"));
             }
-            let whole = HEAD_BYTES + length;
-            let body = match input.split_at_checked(whole) {
-                Some((frame, rest)) if self.begun.is_empty() => {
-                    *input = rest;
-                    Body::Come(&frame[HEAD_BYTES..])
-                }
-                Some(_) | None => {
-                    self.begin(whole, input);
-                    if self.begun.len() < whole {
-                        return Ok(None);
-                    }
-                    Body::Held(std::mem::take(&mut self.begun).split_off(HEAD_BYTES))
-                }
-            };
             match kind {
                 Kind::Part | Kind::LastPart => {
-                    if let Some(message) = self.part(lane, &body, kind == Kind::LastPart)? {
-                        return Ok(Some((Kind::Signal, Body::Held(message))));
+                    if self.begun.is_empty() {
+                        *input = &input[HEAD_BYTES..];
                     }
+                    self.begun.clear();
+                    self.begin_part(lane, length, kind == Kind::LastPart)?;
+                    continue;
                 }
                 // What is whole cannot stand within a message of the same lane.
-                Kind::Signal if self.parts[lane].is_some() => {
-                    return Err(CodecError::Invalid("part"));
-                }
+                Kind::Signal if self.parts[lane].is_some() => return Err(CodecError::Invalid("part")),
                 Kind::Hello
                 | Kind::Ping
                 | Kind::Pong
@@ -162,14 +169,27 @@ impl Inbound {
                 | Kind::Bye
                 | Kind::Role
                 | Kind::Resting
-                | Kind::Squeezed => return Ok(Some((kind, body))),
+                | Kind::Squeezed => {}
             }
+            let whole = HEAD_BYTES + length;
+            if let Some((frame, rest)) = input.split_at_checked(whole)
+                && self.begun.is_empty()
+            {
+                *input = rest;
+                return Ok(Some((kind, Body::Come(&frame[HEAD_BYTES..]))));
+            }
+            self.begin(whole, input);
+            if self.begun.len() < whole {
+                return Ok(None);
+            }
+            let body = std::mem::take(&mut self.begun).split_off(HEAD_BYTES);
+            return Ok(Some((kind, Body::Held(body.freeze()))));
         }
     }
 
     /// Whether no frame has begun of which the rest has not come.
     pub(crate) fn is_between_frames(&self) -> bool {
-        self.begun.is_empty()
+        self.begun.is_empty() && self.coming.is_none()
     }
 
     /// Keeps the start of a frame, up to so many bytes of it.
@@ -183,25 +203,37 @@ impl Inbound {
         *input = rest;
     }
 
-    fn part(&mut self, lane: usize, body: &[u8], last: bool) -> Result<Option<BytesMut>, CodecError> {
+    /// Makes room for a part of so many bytes.
+    fn begin_part(&mut self, lane: usize, length: usize, last: bool) -> Result<(), CodecError> {
         let part = self.parts[lane].get_or_insert_default();
-        if part.len() + body.len() > self.message_bytes_max {
+        if part.len() + length > self.message_bytes_max {
             return Err(CodecError::TooLong("message"));
         }
-        if self.held + body.len() > self.message_bytes_max.saturating_mul(HELD_FACTOR) {
+        if self.held + length > self.message_bytes_max.saturating_mul(HELD_FACTOR) {
             return Err(CodecError::TooLong("messages under way"));
         }
         if part.is_empty() && !last {
             // Most that come in parts come in few.
             part.reserve(FIRST_PARTS * CHUNK_BYTES);
         }
-        part.extend_from_slice(body);
-        self.held += body.len();
-        if !last {
-            return Ok(None);
+        self.held += length;
+        self.coming = Some(Coming { lane, missing: length, last });
+        Ok(())
+    }
+
+    /// Takes what has come of a part; the message, when that was the last of it.
+    fn go_on(&mut self, coming: Coming, input: &mut &[u8]) -> Option<Bytes> {
+        let part = self.parts[coming.lane].get_or_insert_default();
+        let (taken, rest) = input.split_at(coming.missing.min(input.len()));
+        part.extend_from_slice(taken);
+        *input = rest;
+        let missing = coming.missing - taken.len();
+        self.coming = (missing > 0).then_some(Coming { missing, ..coming });
+        if missing > 0 || !coming.last {
+            return None;
         }
-        let whole = self.parts[lane].take().unwrap_or_default();
+        let whole = self.parts[coming.lane].take().unwrap_or_default();
         self.held -= whole.len();
-        Ok(Some(whole))
+        Some(whole.freeze())
     }
 }

@@ -114,6 +114,12 @@ fn a_frame_that_is_none_is_an_error() {
     assert_eq!(next(&[4, 1, 0, 1, 0, 1]), Err(CodecError::TooLong("frame")));
     let within = [&head(Kind::Part, 1, 1)[..], b"x", &head(Kind::Signal, 1, 1), b"y"].concat();
     assert_eq!(next(&within), Err(CodecError::Invalid("part")));
+    // Before any of it has come.
+    assert_eq!(next(&head(Kind::Part, 1, 1_001)), Err(CodecError::TooLong("message")));
+    let further = [&head(Kind::Part, 1, 500)[..], &[0; 500], &head(Kind::LastPart, 1, 501)].concat();
+    assert_eq!(next(&further), Err(CodecError::TooLong("message")));
+    let two = |lane| [&head(Kind::Part, lane, 700)[..], &[0; 700]].concat();
+    assert_eq!(next(&[two(1), two(2), two(3)].concat()), Err(CodecError::TooLong("messages under way")));
 }
 
 proptest! {
