@@ -92,6 +92,7 @@ fn case(out: &mut String, name: &str, payload: &Term, rounds: u32) {
     let control = Control::SendSender { from: pid("shop@west", 2), to: proxy, trace: None };
     term::encode(&Term::from(control), &mut body);
     term::encode(payload, &mut body);
+    let body = body.freeze();
     let (mut leaving, mut coming) = (Duration::ZERO, Duration::ZERO);
     let batch = 100;
     let mut delivered = 0;

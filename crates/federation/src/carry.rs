@@ -1,9 +1,10 @@
 //! Messages on their way: out of this cluster, into it, and through it.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use metacluster_erl_wire::{
     Control, Pid, Term,
     control::Process,
+    frame::Payload,
     rewrite::{Rewriter, Route, Translate},
     term,
 };
@@ -11,7 +12,7 @@ use metacluster_types::Instant;
 
 use crate::{
     CloseReason, Federation, Output,
-    codec::frame::Kind,
+    codec::frame::{CHUNK_BYTES, Kind},
     identifiers::{PidKey, ReferenceKey},
     lanes::{Full, Lane},
     names::NameId,
@@ -25,6 +26,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct Parcel<'a> {
     pub(crate) route: &'a Route<'a>,
+    /// What the route is of, where it may be shared.
+    pub(crate) body: Option<&'a Bytes>,
     /// It must not be lost while there is a way.
     pub(crate) signal: bool,
 }
@@ -33,27 +36,69 @@ impl Parcel<'_> {
     fn size(&self) -> usize {
         self.route.control.len() + self.route.payload.len()
     }
+
+    /// Where what is large in it may stay: it does not fit a frame anyway, and is most of what it keeps in memory.
+    fn shareable(&self) -> Option<&Bytes> {
+        self.body.filter(|_| self.size() > CHUNK_BYTES)
+    }
 }
 
 /// How much longer the identifiers of a message may make it before its buffer has to grow.
 const SPARE_BYTES: usize = 256;
 /// Messages to nodes are written one behind the other into buffers of this size.
 const SCRATCH_BYTES: usize = 32 << 10;
+/// From this size on what a message holds is not copied: each such part is passed on from where it came.
+const SHARED_BYTES_MIN: usize = 16 << 10;
+/// A message that may hold such a part is looked at in steps of this size.
+const STEP_BYTES: usize = 1 << 10;
 
-/// Appends what the message becomes, and gives the end of its control message.
+/// What of a message is passed on from where it came: each part, and behind how many of the bytes that were written.
+type Shared = Vec<(usize, Bytes)>;
+
+/// Appends what the message becomes, without what is shared, and gives the end of its control message.
 fn rewrite(
     rewriter: &mut Rewriter,
-    route: &Route<'_>,
+    parcel: &Parcel<'_>,
     translate: &mut impl Translate,
     out: &mut BytesMut,
-) -> Result<usize, Refusal> {
-    rewriter.start_routed(route, translate, out).map_err(|_| Refusal::Malformed)?;
+) -> Result<(usize, Shared), Refusal> {
+    let mut shared = Shared::new();
+    rewriter.start_routed(parcel.route, translate, out).map_err(|_| Refusal::Malformed)?;
     let split = out.len();
-    rewriter
-        .feed(route.payload, translate, out)
-        .and_then(|()| rewriter.finish())
-        .map(|()| split)
-        .map_err(|_| Refusal::Malformed)
+    let mut rest = parcel.route.payload;
+    // The payload is the end of the body, and what is left of it the end of that.
+    while let Some(body) = parcel.shareable().filter(|body| (SHARED_BYTES_MIN..=body.len()).contains(&rest.len())) {
+        let passing = usize::try_from(rewriter.passing()).unwrap_or(usize::MAX).min(rest.len());
+        if passing >= SHARED_BYTES_MIN {
+            let at = body.len() - rest.len();
+            shared.push((out.len(), body.slice(at..at + passing)));
+            rewriter.pass(passing as u64).map_err(|_| Refusal::Malformed)?;
+            rest = &rest[passing..];
+            continue;
+        }
+        if out.capacity() - out.len() < STEP_BYTES + SPARE_BYTES {
+            out.reserve(rest.len() + SPARE_BYTES);
+        }
+        let (step, left) = rest.split_at(STEP_BYTES);
+        rewriter.feed(step, translate, out).map_err(|_| Refusal::Malformed)?;
+        rest = left;
+    }
+    rewriter.feed(rest, translate, out).and_then(|()| rewriter.finish()).map_err(|_| Refusal::Malformed)?;
+    Ok((split, shared))
+}
+
+/// What was written and what is shared, in their order.
+fn pieces(mut written: Bytes, shared: Shared, start: usize) -> Vec<Bytes> {
+    let mut pieces = Vec::with_capacity(2 * shared.len() + 1);
+    let mut taken = start;
+    for (at, part) in shared {
+        pieces.push(written.split_to(at - taken));
+        pieces.push(part);
+        taken = at;
+    }
+    pieces.push(written);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
 }
 
 impl Federation {
@@ -115,10 +160,24 @@ impl Federation {
         let traffic = &mut self.peers[peer.index()].traffic;
         let rewriter = &mut self.rewriter;
         let mut translate = translate(&mut self.identifiers);
+        if parcel.shareable().is_some() {
+            self.scratch.clear();
+            let (_, shared) = rewrite(rewriter, parcel, &mut translate, &mut self.scratch)?;
+            let pieces = pieces(self.scratch.split().freeze(), shared, 0);
+            let written: usize = pieces.iter().map(Bytes::len).sum();
+            if written > bytes_max {
+                return Err(Refusal::TooLarge);
+            }
+            translate.fault().map_or(Ok(()), Err)?;
+            state.lanes.put_large(lane, pieces);
+            traffic.signals_out += 1;
+            traffic.bytes_out += written as u64;
+            return Ok(());
+        }
         let mut written = 0;
         state.lanes.write(lane, Kind::Signal, size + SPARE_BYTES, |out| {
             let start = out.len();
-            rewrite(rewriter, parcel.route, &mut translate, out)?;
+            rewrite(rewriter, parcel, &mut translate, out)?;
             written = out.len() - start;
             if written > bytes_max {
                 return Err(Refusal::TooLarge);
@@ -145,13 +204,13 @@ impl Federation {
         }
         let node = node.clone();
         self.scratch.clear();
-        let needed = parcel.size() + SPARE_BYTES;
+        let needed = parcel.shareable().map_or(parcel.size(), |_| 0) + SPARE_BYTES;
         if self.scratch.capacity() < needed {
             self.scratch.reserve(needed.max(SCRATCH_BYTES));
         }
         let identifiers = &mut self.identifiers;
         let mut translate = ToLocal { identifiers, peer, now: seconds(now), fault: None, forged: 0 };
-        let split = rewrite(&mut self.rewriter, parcel.route, &mut translate, &mut self.scratch)?;
+        let (split, shared) = rewrite(&mut self.rewriter, parcel, &mut translate, &mut self.scratch)?;
         let (fault, forged) = (translate.fault, translate.forged);
         if forged > 0 {
             self.refuse(now, peer, Refusal::NotGranted);
@@ -160,7 +219,12 @@ impl Federation {
             return Err(fault);
         }
         let control = self.scratch.split_to(split).freeze();
-        let payload = (!self.scratch.is_empty()).then(|| self.scratch.split().freeze());
+        let written = self.scratch.split().freeze();
+        let payload = if shared.is_empty() {
+            (!written.is_empty()).then(|| Payload::from_bytes(written))
+        } else {
+            Some(Payload::from_pieces(pieces(written, shared, split)))
+        };
         self.peer_mut(peer).traffic.signals_in += 1;
         self.outputs.push_back(Output::Deliver { node, lane, control, payload, signal: parcel.signal });
         Ok(())

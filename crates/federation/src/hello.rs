@@ -14,7 +14,7 @@ use crate::{
     CloseReason, Federation, LinkId, Notice, Output, cells,
     codec::{
         CodecError, Reader,
-        frame::{Inbound, Kind, head},
+        frame::{Body, Inbound, Kind, head},
         hello::{Hello, VERSION, ZSTD},
         put_bytes16, put_text8,
     },
@@ -142,7 +142,14 @@ impl Federation {
         Ok(())
     }
 
-    fn frame(&mut self, now: Instant, link: LinkId, peer: PeerId, kind: Kind, body: &[u8]) -> Result<(), CodecError> {
+    fn frame(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        peer: PeerId,
+        kind: Kind,
+        body: &Body<'_>,
+    ) -> Result<(), CodecError> {
         match kind {
             Kind::Signal => self.remote_signal(now, link, peer, body),
             Kind::Ping => {

@@ -63,7 +63,8 @@ pub(crate) enum Full {
 #[derive(Debug)]
 enum Part {
     Run(BytesMut),
-    Large(Bytes),
+    /// In pieces, none of them empty.
+    Large(VecDeque<Bytes>),
 }
 
 #[derive(Debug, Default)]
@@ -136,12 +137,21 @@ impl Lanes {
             if start == 0 {
                 queue.parts.pop_back();
             }
-            queue.parts.push_back(Part::Large(body));
+            queue.parts.push_back(Part::Large(VecDeque::from([body])));
             size
         };
         queue.bytes += added;
         self.bytes += added;
         Ok(())
+    }
+
+    /// Queues a large message that is there in pieces, none of them empty. They are not copied.
+    pub(crate) fn put_large(&mut self, lane: Lane, pieces: Vec<Bytes>) {
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
+        let queue = &mut self.queues[usize::from(lane.0)];
+        queue.parts.push_back(Part::Large(pieces.into()));
+        queue.bytes += bytes;
+        self.bytes += bytes;
     }
 
     /// As [`Lanes::write`], of what cannot fail.
@@ -167,12 +177,16 @@ impl Lanes {
             self.next = place + 1;
             let piece = match part {
                 Part::Run(run) => Piece { head: None, body: run.freeze(), lane: place as u8 },
-                Part::Large(mut body) => {
+                Part::Large(mut pieces) => {
+                    let mut body = pieces.pop_front().unwrap_or_default();
                     let chunk = body.split_to(CHUNK_BYTES.min(body.len()));
-                    let kind = if body.is_empty() { Kind::LastPart } else { Kind::Part };
-                    let head = head(kind, place as u8, chunk.len());
                     if !body.is_empty() {
-                        queue.parts.push_front(Part::Large(body));
+                        pieces.push_front(body);
+                    }
+                    let kind = if pieces.is_empty() { Kind::LastPart } else { Kind::Part };
+                    let head = head(kind, place as u8, chunk.len());
+                    if !pieces.is_empty() {
+                        queue.parts.push_front(Part::Large(pieces));
                     }
                     Piece { head: Some(head), body: chunk, lane: place as u8 }
                 }

@@ -3,6 +3,7 @@
 //! What the BEAM must be answered, it is answered here when there is no way: a monitor and a link of nobody get `noproc`,
 //! without a link `noconnection`, and an unlink gets its confirmation.
 
+use bytes::Bytes;
 use metacluster_erl_wire::{
     Control, Pid,
     rewrite::{Endpoint, PidView, ReferenceView, Route},
@@ -61,16 +62,16 @@ impl Federation {
 
     /// A control message of a node of this cluster to a far process, and its payload, as terms without version byte. What
     /// is not for one ([`Federation::is_for_far`]) changes nothing.
-    pub fn handle_local(&mut self, now: Instant, body: &[u8]) {
+    pub fn handle_local(&mut self, now: Instant, body: &Bytes) {
         if let Ok(route) = Route::read(body) {
-            self.handle_route(now, &route);
+            self.handle_route(now, &route, body);
         }
     }
 
-    /// As [`Federation::handle_local`], of a message of which the route is known.
-    pub fn handle_route(&mut self, now: Instant, route: &Route<'_>) {
+    /// As [`Federation::handle_local`], of a message of which the route is known: that of this body.
+    pub fn handle_route(&mut self, now: Instant, route: &Route<'_>, body: &Bytes) {
         if operation::is_message(route.operation) {
-            return self.local_message(now, route);
+            return self.local_message(now, route, body);
         }
         let (Some(Endpoint::Pid(from)), Some(Endpoint::Pid(to))) = (route.from, route.to) else { return };
         match route.operation {
@@ -119,7 +120,7 @@ impl Federation {
         }
     }
 
-    fn local_message(&mut self, now: Instant, route: &Route<'_>) {
+    fn local_message(&mut self, now: Instant, route: &Route<'_>, body: &Bytes) {
         let far = match route.to {
             Some(Endpoint::Pid(to)) => self.far(&to),
             Some(Endpoint::Alias(to)) => self.far_alias(&to),
@@ -131,7 +132,7 @@ impl Federation {
                 self.refusals.count(Refusal::Dead);
             }
             Some(Far::Known(peer, _)) => {
-                let parcel = Parcel { route, signal: false };
+                let parcel = Parcel { route, body: Some(body), signal: false };
                 if let Err(refusal) = self.carry_out(now, peer, lane(route), &parcel) {
                     self.refuse(now, peer, refusal);
                 }
@@ -296,7 +297,7 @@ pub(crate) fn lane(route: &Route<'_>) -> Lane {
 
 /// The message as one that must not be lost.
 pub(crate) fn signal<'a>(route: &'a Route<'a>) -> Parcel<'a> {
-    Parcel { route, signal: true }
+    Parcel { route, body: None, signal: true }
 }
 
 /// What names an unlink, and its confirmation.

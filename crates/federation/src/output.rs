@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use metacluster_erl_wire::{Atom, Control, Pid, Term};
+use metacluster_erl_wire::{Atom, Control, Pid, Term, frame::Payload};
 use metacluster_types::{AgentId, ClusterName, NodeName};
 
 use crate::{codec::CodecError, directory::GroupKey, link::LinkId, refusal::Refusal};
@@ -34,8 +34,8 @@ pub enum Output {
         lane: u64,
         /// The control message.
         control: Bytes,
-        /// The payload, if there is one.
-        payload: Option<Bytes>,
+        /// The payload, if there is one; what of it is large is shared with the message as it came.
+        payload: Option<Payload>,
         /// It must not be lost while the node is connected.
         signal: bool,
     },

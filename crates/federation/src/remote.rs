@@ -3,6 +3,7 @@
 //! Everything that a far gateway says is doubted: who sends must be of its side, who gets it must have been handed out to
 //! it, and the end of a monitor or a link must be of one that was made. What never crosses is refused by its kind.
 
+use bytes::Bytes;
 use metacluster_erl_wire::{
     Control, Term,
     control::Process,
@@ -13,6 +14,7 @@ use metacluster_types::Instant;
 use crate::{
     CloseReason, Federation, LinkId,
     carry::Parcel,
+    codec::frame::Body,
     identifiers::{PidKey, ReferenceKey},
     lanes::Lane,
     local::{lane, operation, signal, unlink_id},
@@ -39,7 +41,7 @@ struct Ends {
 }
 
 impl Federation {
-    pub(crate) fn remote_signal(&mut self, now: Instant, link: LinkId, peer: PeerId, body: &[u8]) {
+    pub(crate) fn remote_signal(&mut self, now: Instant, link: LinkId, peer: PeerId, body: &Body<'_>) {
         let route = match Route::read(body) {
             Ok(route) if route.has_payload() == route.payload.is_empty() => None,
             Ok(route) => Some(route),
@@ -47,7 +49,7 @@ impl Federation {
             Err(_) => None,
         };
         let Some(route) = route else { return self.close(now, link, CloseReason::MalformedSignal) };
-        match self.remote(now, peer, &route) {
+        match self.remote(now, peer, &route, body.shared()) {
             Ok(()) => {}
             Err(Refusal::Malformed) => {
                 self.refuse(now, peer, Refusal::Malformed);
@@ -57,7 +59,7 @@ impl Federation {
         }
     }
 
-    fn remote(&mut self, now: Instant, peer: PeerId, route: &Route<'_>) -> Result<(), Refusal> {
+    fn remote(&mut self, now: Instant, peer: PeerId, route: &Route<'_>, body: Option<&Bytes>) -> Result<(), Refusal> {
         match route.operation {
             6 | 16 => return Err(Refusal::RegisteredName),
             7 => return Err(Refusal::GroupLeader),
@@ -66,7 +68,7 @@ impl Federation {
             _ => {}
         }
         if operation::is_message(route.operation) {
-            return self.remote_message(now, peer, route);
+            return self.remote_message(now, peer, route, body);
         }
         let (Some(Endpoint::Pid(from)), Some(Endpoint::Pid(to))) = (route.from, route.to) else {
             return Err(Refusal::RegisteredName);
@@ -109,7 +111,13 @@ impl Federation {
         if fits { Ok(()) } else { Err(Refusal::Quota) }
     }
 
-    fn remote_message(&mut self, now: Instant, peer: PeerId, route: &Route<'_>) -> Result<(), Refusal> {
+    fn remote_message(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        route: &Route<'_>,
+        body: Option<&Bytes>,
+    ) -> Result<(), Refusal> {
         self.take_quota(now, peer, route)?;
         let mut from_lane = 0;
         if let Some(Endpoint::Pid(from)) = route.from {
@@ -119,7 +127,7 @@ impl Federation {
             }
             from_lane = node_lane(&from);
         }
-        let parcel = Parcel { route, signal: false };
+        let parcel = Parcel { route, body, signal: false };
         match route.to {
             Some(Endpoint::Pid(to)) => {
                 let to = self.identifiers.home_key(&to)?;

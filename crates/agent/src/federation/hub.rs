@@ -16,6 +16,7 @@ use metacluster_erl::{
     pg::Scope,
     wire::{
         Atom, Term,
+        frame::Payload,
         rewrite::{Endpoint, Route},
         term::{self, Limits},
     },
@@ -285,7 +286,7 @@ impl Hub {
                     state.bundle.add(node, Encoded { lane, control, payload, signal });
                 }
                 Output::Signal { node, lane, control, payload } => {
-                    let (control, payload) = (encoded(&Term::from(control)), payload.map(|term| encoded(&term)));
+                    let (control, payload) = (encoded(&Term::from(control)), payload.as_ref().map(Payload::from));
                     state.bundle.add(node, Encoded { lane, control, payload, signal: true });
                 }
                 Output::Publish { group, members } => {
@@ -350,7 +351,7 @@ impl Hub {
 }
 
 impl Relay for Hub {
-    fn take(&self, _peer: &PeerInfo, route: &Route<'_>, _body: &Bytes) -> bool {
+    fn take(&self, _peer: &PeerInfo, route: &Route<'_>, body: &Bytes) -> bool {
         // Most that the node itself gets says so without a lock.
         if !matches!(route.to, Some(Endpoint::Pid(_) | Endpoint::Alias(_))) {
             return false;
@@ -359,7 +360,7 @@ impl Relay for Hub {
         if !state.machine.is_for_far(route) {
             return false;
         }
-        state.machine.handle_route(self.clock.now(), route);
+        state.machine.handle_route(self.clock.now(), route, body);
         true
     }
 

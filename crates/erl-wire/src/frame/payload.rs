@@ -27,6 +27,12 @@ impl Payload {
         Self(Pieces::One(bytes))
     }
 
+    /// As [`Payload::from_bytes`], of bytes in several pieces.
+    #[must_use]
+    pub fn from_pieces(pieces: Vec<Bytes>) -> Self {
+        Self(Pieces::Many(pieces.into()))
+    }
+
     /// The bytes in their pieces, without 131.
     #[must_use]
     pub fn pieces(&self) -> &[Bytes] {

@@ -173,6 +173,28 @@ impl Rewriter {
         if rest.is_empty() { Ok(()) } else { self.walk(rest, translate, out) }
     }
 
+    /// How many bytes of the token that the last piece ended in are still to come: they are written as they are. Who has them
+    /// elsewhere may spare the copy, and [`Rewriter::pass`] them.
+    #[must_use]
+    pub fn passing(&self) -> u64 {
+        self.skip
+    }
+
+    /// So many of the bytes that are [passing](Rewriter::passing) were written by others, or all of these if there are fewer.
+    ///
+    /// # Errors
+    /// When the terms go beyond the limit of what is written.
+    pub fn pass(&mut self, bytes: u64) -> Result<(), RewriteError> {
+        let bytes = bytes.min(self.skip);
+        self.skip -= bytes;
+        self.read += bytes;
+        self.written += bytes;
+        if self.written > self.limits.written_bytes_max {
+            return Err(self.error(0, RewriteFault::TooLong(self.limits.written_bytes_max)));
+        }
+        Ok(())
+    }
+
     /// Whether all terms have come, and been written.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -150,7 +150,7 @@ impl Connection {
     pub(crate) fn push_encoded(&self, messages: impl Iterator<Item = Encoded>, mut refused: impl FnMut(Full)) {
         let mut overloaded = false;
         let entries = messages.map(|Encoded { lane, control, payload, signal }| {
-            let message = Outgoing::Encoded(control, payload.map(Payload::from_bytes));
+            let message = Outgoing::Encoded(control, payload);
             (Entry { lane: Lane::of_number(lane), message }, signal)
         });
         self.outbox.push_all(entries, |full, signal| {

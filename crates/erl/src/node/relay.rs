@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metacluster_erl_wire::rewrite::Route;
+use metacluster_erl_wire::{frame::Payload, rewrite::Route};
 use metacluster_types::NodeName;
 
 use super::{Node, PeerInfo, error::SendError, identifier::Purpose};
@@ -31,7 +31,7 @@ pub struct Encoded {
     /// The control message.
     pub control: Bytes,
     /// The payload.
-    pub payload: Option<Bytes>,
+    pub payload: Option<Payload>,
     /// It is not refused because of those that wait.
     pub signal: bool,
 }

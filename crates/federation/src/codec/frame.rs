@@ -81,6 +81,16 @@ pub(crate) enum Body<'i> {
     Held(Bytes),
 }
 
+impl Body<'_> {
+    /// It may be shared, and not only looked at.
+    pub(crate) fn shared(&self) -> Option<&Bytes> {
+        match self {
+            Self::Come(_) => None,
+            Self::Held(bytes) => Some(bytes),
+        }
+    }
+}
+
 impl Deref for Body<'_> {
     type Target = [u8];
 

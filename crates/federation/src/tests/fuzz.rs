@@ -49,7 +49,7 @@ fn good() -> Vec<u8> {
         if let Some(payload) = payload {
             term::encode(&payload, &mut body);
         }
-        machine.handle_local(world.now, &body);
+        machine.handle_local(world.now, &body.freeze());
     }
     while let Some(piece) = machine.poll_transmit(world.now, link) {
         bytes.extend_from_slice(piece.head.as_ref().map_or(&[][..], |head| head));

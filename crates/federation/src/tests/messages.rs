@@ -128,3 +128,51 @@ fn what_one_cluster_was_handed_is_of_no_use_to_another() {
     assert_eq!(world.gateways[2].machine.sizes().far, 1, "north knows the member, and nothing of west");
     assert_eq!(in_east.node, "metacluster@east");
 }
+
+#[test]
+fn what_is_large_in_a_message_is_passed_on_and_what_is_around_it_translated() {
+    let mut world = World::linked();
+    let server = pid("shop@east", 1);
+    let proxy = world.export(0, &server, 1);
+    let client = pid("shop@west", 2);
+    let large = |byte, size| Term::binary(vec![byte; size]);
+    for size in [15_000, 16_383, 16_384, 32_000, 33_000, 70_000, 300_000] {
+        let bits = Term::list((0..size / 100).map(|number| Term::from(i64::from(number))));
+        let message = term!({
+            first, (&client), (large(1, size as usize)), [(&proxy), (large(2, size as usize))], (&bits), (large(3, 20_000)), (&client)
+        });
+        world.say(1, send(&client, &proxy), Some(&message));
+        let (_, Control::SendSender { from: in_east, .. }, come) = world.only(0) else { panic!("a message") };
+        let expected = term!({
+            first, (&in_east), (large(1, size as usize)), [(&server), (large(2, size as usize))], (&bits), (large(3, 20_000)), (&in_east)
+        });
+        assert_eq!(come, Some(expected), "binaries of {size} bytes");
+    }
+    // Cut within one, it is refused as any other.
+    let mut body = BytesMut::new();
+    term::encode(&Term::from(send(&client, &proxy)), &mut body);
+    term::encode(&large(4, 100_000), &mut body);
+    body.truncate(body.len() - 1);
+    let now = world.now;
+    world.gateways[1].machine.handle_local(now, &body.freeze());
+    world.run();
+    assert_eq!((world.next(0), world.refused(1, Refusal::Malformed)), (None, 1));
+}
+
+#[test]
+fn a_large_binary_is_not_copied_on_its_way_out() {
+    let mut world = World::linked();
+    let proxy = world.export(0, &pid("shop@east", 1), 1);
+    let mut body = BytesMut::new();
+    term::encode(&Term::from(send(&pid("shop@west", 2), &proxy)), &mut body);
+    term::encode(&Term::binary(vec![7; 100_000]), &mut body);
+    let body = body.freeze();
+    let now = world.now;
+    let machine = &mut world.gateways[1].machine;
+    machine.handle_local(now, &body);
+    let link = *machine.links.keys().next().expect("a link");
+    let shared = |piece: &Bytes| body.as_ptr_range().contains(&piece.as_ptr());
+    let pieces: Vec<Bytes> = std::iter::from_fn(|| machine.poll_transmit(now, link)).map(|piece| piece.body).collect();
+    let bytes: usize = pieces.iter().filter(|piece| shared(piece)).map(Bytes::len).sum();
+    assert!(bytes > 98_000, "{bytes} bytes are shared");
+}

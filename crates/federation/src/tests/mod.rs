@@ -210,7 +210,7 @@ impl World {
                 let (control, rest) = term::decode(&control, &TermLimits::default()).expect("a term");
                 assert!(rest > 0);
                 let control = Control::try_from(control).expect("a control message");
-                let payload = payload.map(|bytes| term::decode(&bytes, &TermLimits::default()).expect("a term").0);
+                let payload = payload.map(|payload| payload.decode(&TermLimits::default()).expect("a term"));
                 assert_eq!(control.has_payload(), payload.is_some());
                 gateway.delivered.push_back((node.to_string(), control, payload));
             }
@@ -247,7 +247,7 @@ impl World {
         }
         let machine = &mut self.gateways[place].machine;
         assert!(machine.is_for_far(&Route::read(&body).expect("a route")), "for a far process");
-        machine.handle_local(self.now, &body);
+        machine.handle_local(self.now, &body.freeze());
     }
 
     /// A process joins the group `orders` here; the pid that stands for it at the other gateway.

@@ -166,7 +166,7 @@ impl World {
             term::encode(payload, &mut body);
         }
         let now = self.now();
-        self.gateways[gateway].machine.handle_local(now, &body);
+        self.gateways[gateway].machine.handle_local(now, &body.freeze());
         self.drain()
     }
 }

@@ -368,7 +368,9 @@ impl World {
                         self.sever(link);
                         self.ends.remove(&link);
                     }
-                    Output::Deliver { control, payload, .. } => self.deliver(at, control, payload)?,
+                    Output::Deliver { control, payload, .. } => {
+                        self.deliver(at, control, payload.map(|payload| payload.bytes()))?;
+                    }
                     Output::Signal { control, payload, .. } => self.signal(at, control, payload)?,
                     Output::Publish { members, .. } => self.publish(at, members)?,
                     Output::Withdraw { mut members, .. } => {

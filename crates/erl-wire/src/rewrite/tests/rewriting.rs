@@ -114,6 +114,39 @@ fn several_terms_in_a_row_are_one_message() {
 }
 
 #[test]
+fn who_writes_what_passes_gets_the_same_message() {
+    let term =
+        crate::term!({(Term::binary(vec![1; 5_000])), (Term::binary(vec![2; 300])), [(Term::binary(vec![3; 9_000]))]});
+    let bytes = encoded(&term);
+    for step in [1, 10, 100, 6_000] {
+        let (mut rewriter, mut out, mut passed) = (Rewriter::new(RewriteLimits::default()), BytesMut::new(), 0);
+        rewriter.start(1);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let passing = usize::try_from(rewriter.passing()).expect("it fits").min(rest.len());
+            let (taken, left) = rest.split_at(if passing > 0 { passing } else { step.min(rest.len()) });
+            if passing > 0 {
+                out.extend_from_slice(taken);
+                rewriter.pass(passing as u64).expect("within the limit");
+                passed += passing;
+            } else {
+                rewriter.feed(taken, &mut Keep, &mut out).expect("terms");
+            }
+            rest = left;
+        }
+        assert_eq!(rewriter.finish(), Ok(()));
+        assert_eq!(out, bytes[..], "in steps of {step}");
+        assert!(passed > 2_000, "{passed} bytes passed in steps of {step}");
+    }
+    let limits = RewriteLimits { written_bytes_max: 4_000, ..RewriteLimits::default() };
+    let mut rewriter = Rewriter::new(limits);
+    rewriter.start(1);
+    rewriter.feed(&bytes[..10], &mut Keep, &mut BytesMut::new()).expect("terms");
+    let error = rewriter.pass(5_000).expect_err("more than the limit");
+    assert_eq!(error.fault, RewriteFault::TooLong(4_000));
+}
+
+#[test]
 fn a_rewriter_is_used_again_after_an_error() {
     let mut rewriter = Rewriter::new(RewriteLimits::default());
     let bytes = encoded(&fun(vec![], 2));
