@@ -1,6 +1,12 @@
 //! Names and ids. Each is cheap to clone and ordered, so that it can key an ordered map.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+    sync::Arc,
+};
 
 /// Why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,8 +29,8 @@ pub enum NameError {
     NotAnId(String),
 }
 
-/// The name of a node, `name@host`, as Erlang has it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The name of a node, `name@host`, as Erlang has it. A table of nodes can be asked with its text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeName {
     text: Arc<str>,
     at: usize,
@@ -82,6 +88,19 @@ impl NodeName {
     #[must_use]
     pub fn is_long(&self) -> bool {
         self.host().contains(['.', ':'])
+    }
+}
+
+impl Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+/// As its text.
+impl Hash for NodeName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 
