@@ -97,6 +97,11 @@ impl Chain {
         self.pieces
     }
 
+    /// Appends all that a buffer holds; without a copy where nothing copied stands before it.
+    pub fn append(&mut self, buffer: BytesMut) {
+        self.tail.unsplit(buffer);
+    }
+
     fn end_piece(&mut self) {
         if !self.tail.is_empty() {
             self.pieces_bytes += self.tail.len();

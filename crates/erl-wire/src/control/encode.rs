@@ -3,27 +3,83 @@
 use super::{Control, Destination, Process, SpawnResult, Trace};
 use crate::{
     sink::Sink,
-    term::{self, Atom, Term, tag},
+    term::{self, Atom, Pid, Reference, Term, tag},
 };
+
+/// A message to a process, as most are: without a trace token. It borrows the names of both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields `from` and `to` say what they are")]
+pub enum Sending<'a> {
+    /// [`Control::SendSender`].
+    Pid { from: &'a Pid, to: &'a Pid },
+    /// [`Control::RegSend`].
+    Name { from: &'a Pid, to: &'a Atom },
+    /// [`Control::AliasSend`].
+    Alias { from: &'a Pid, to: &'a Reference },
+}
+
+impl<'a> Sending<'a> {
+    /// What this control message is, if it is one of these.
+    fn of(control: &'a Control) -> Option<Self> {
+        if let Control::SendSender { from, to, trace: None } = control {
+            Some(Self::Pid { from, to })
+        } else if let Control::RegSend { from, to, trace: None } = control {
+            Some(Self::Name { from, to })
+        } else if let Control::AliasSend { from, to, trace: None } = control {
+            Some(Self::Alias { from, to })
+        } else {
+            None
+        }
+    }
+
+    /// Who sends it.
+    #[must_use]
+    pub fn from(&self) -> &'a Pid {
+        match self {
+            Self::Pid { from, .. } | Self::Name { from, .. } | Self::Alias { from, .. } => from,
+        }
+    }
+
+    /// Appends it in the external term format, without version byte.
+    pub(crate) fn encode(&self, out: &mut impl Sink) {
+        match self {
+            Self::Pid { from, to } => {
+                out.put_slice(&[tag::SMALL_TUPLE, 3, tag::SMALL_INTEGER, 22]);
+                term::encode_pid(from, out);
+                term::encode_pid(to, out);
+            }
+            Self::Name { from, to } => {
+                out.put_slice(&[tag::SMALL_TUPLE, 4, tag::SMALL_INTEGER, 6]);
+                term::encode_pid(from, out);
+                term::encode_atom(&Atom::EMPTY, out);
+                term::encode_atom(to, out);
+            }
+            Self::Alias { from, to } => {
+                out.put_slice(&[tag::SMALL_TUPLE, 3, tag::SMALL_INTEGER, 33]);
+                term::encode_pid(from, out);
+                term::encode_reference(to, out);
+            }
+        }
+    }
+}
+
+impl From<Sending<'_>> for Control {
+    fn from(sending: Sending<'_>) -> Self {
+        let (from, trace) = (sending.from().clone(), None);
+        match sending {
+            Sending::Pid { to, .. } => Self::SendSender { from, to: to.clone(), trace },
+            Sending::Name { to, .. } => Self::RegSend { from, to: to.clone(), trace },
+            Sending::Alias { to, .. } => Self::AliasSend { from, to: to.clone(), trace },
+        }
+    }
+}
 
 impl Control {
     /// Appends it in the external term format, without version byte.
     pub(crate) fn encode(self, out: &mut impl Sink) {
-        if let Self::SendSender { from, to, trace: None } = &self {
-            out.put_slice(&[tag::SMALL_TUPLE, 3, tag::SMALL_INTEGER, 22]);
-            term::encode_pid(from, out);
-            term::encode_pid(to, out);
-        } else if let Self::RegSend { from, to, trace: None } = &self {
-            out.put_slice(&[tag::SMALL_TUPLE, 4, tag::SMALL_INTEGER, 6]);
-            term::encode_pid(from, out);
-            term::encode_atom(&Atom::EMPTY, out);
-            term::encode_atom(to, out);
-        } else if let Self::AliasSend { from, to, trace: None } = &self {
-            out.put_slice(&[tag::SMALL_TUPLE, 3, tag::SMALL_INTEGER, 33]);
-            term::encode_pid(from, out);
-            term::encode_reference(to, out);
-        } else {
-            term::encode(&Term::from(self), out);
+        match Sending::of(&self) {
+            Some(sending) => sending.encode(out),
+            None => term::encode(&Term::from(self), out),
         }
     }
 }

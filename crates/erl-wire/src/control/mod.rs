@@ -12,6 +12,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+pub use self::encode::Sending;
 pub(crate) use self::names::Names;
 use crate::term::{Atom, Pid, Reference, Term};
 

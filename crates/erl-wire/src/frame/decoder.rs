@@ -244,10 +244,16 @@ impl Decoder {
         Ok(Direct { missing: length - come.len(), to })
     }
 
-    fn message(&mut self, frame: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
+    fn message(&mut self, mut frame: Bytes, taken: &mut Taken<'_>) -> Result<Option<Message>, FrameError> {
         match *frame {
-            [PASS_THROUGH, ..] => self.pass_through(frame.slice(1..), taken),
-            [VERSION, HEADER, 0, ..] => self.whole(frame.slice(3..), taken),
+            [PASS_THROUGH, ..] => {
+                frame.advance(1);
+                self.pass_through(frame, taken)
+            }
+            [VERSION, HEADER, 0, ..] => {
+                frame.advance(3);
+                self.whole(frame, taken)
+            }
             [VERSION, HEADER, _, ..] => Err(FrameError::AtomCache),
             [VERSION, kind @ (FIRST_FRAGMENT | NEXT_FRAGMENT), ref rest @ ..] => {
                 let unknown = || FrameError::UnknownKind(start_of(&frame));

@@ -3,8 +3,17 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{FIRST_FRAGMENT, FRAGMENT_BYTES, HEADER, NEXT_FRAGMENT, PASS_THROUGH, Payload, VERSION, payload::Rest};
-use crate::{control::Control, handshake::Flags, sink::Sink, term::Term};
+use crate::{
+    control::{Control, Sending},
+    handshake::Flags,
+    sink::{SHARED_BYTES_MIN, Sink},
+    term::Term,
+};
 
+/// The most bytes of a term that [`Mode::put_short`] takes. A longer one can be shared, or cut in fragments.
+pub const SHORT_BYTES_MAX: usize = SHARED_BYTES_MIN - 1;
+/// The length of a frame, before it.
+const LENGTH_BYTES: usize = 4;
 /// How long most control messages are.
 const CONTROL_BYTES: usize = 128;
 /// The memory of a longer one is given back once it is written.
@@ -24,6 +33,34 @@ impl Mode {
     #[must_use]
     pub fn new(negotiated: Flags) -> Self {
         if negotiated.has(Flags::FRAGMENTS) { Self::Fragments } else { Self::PassThrough }
+    }
+
+    /// Appends a message whole, in its one frame: the term must be of no more than [`SHORT_BYTES_MAX`], as
+    /// [`term::bytes_within`](crate::term::bytes_within) says.
+    ///
+    /// # Panics
+    /// When the term has 4 GiB.
+    pub fn put_short(self, sending: &Sending<'_>, payload: &Term, out: &mut BytesMut) {
+        let start = out.len();
+        put_start(whole_start(self), 0, out);
+        self.put_control(true, |out| sending.encode(out), out);
+        crate::term::encode(payload, out);
+        let length = u32::try_from(out.len() - start - LENGTH_BYTES).expect("a short term");
+        out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Appends a control message and what stands around it.
+    fn put_control(self, has_payload: bool, control: impl FnOnce(&mut BytesMut), out: &mut BytesMut) {
+        match self {
+            Self::PassThrough => {
+                out.put_slice(&[PASS_THROUGH, VERSION]);
+                control(out);
+                if has_payload {
+                    out.put_u8(VERSION);
+                }
+            }
+            Self::Fragments => control(out),
+        }
     }
 }
 
@@ -95,18 +132,8 @@ impl Encoder {
     }
 
     fn write_head(&mut self, has_payload: bool, control: impl FnOnce(&mut BytesMut)) {
-        let head = &mut self.head;
-        head.clear();
-        match self.mode {
-            Mode::PassThrough => {
-                head.put_slice(&[PASS_THROUGH, VERSION]);
-                control(head);
-                if has_payload {
-                    head.put_u8(VERSION);
-                }
-            }
-            Mode::Fragments => control(head),
-        }
+        self.head.clear();
+        self.mode.put_control(has_payload, control, &mut self.head);
     }
 
     /// How much of a payload of so many bytes stands in the first frame.

@@ -26,7 +26,7 @@ mod tests;
 
 pub use self::{
     decoder::{Bounds, Decoder, FrameError, Taken},
-    encoder::{Encoder, Frames, Mode},
+    encoder::{Encoder, Frames, Mode, SHORT_BYTES_MAX},
     payload::Payload,
 };
 use crate::control::Control;

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    control::{ControlError, Process},
-    term::{Atom, DecodeError, Limits, Pid, Reference, Term, tests::any_term},
+    control::{ControlError, Process, Sending},
+    term::{Atom, DecodeError, Limits, Pid, Reference, Term, bytes_within, tests::any_term},
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -357,6 +357,23 @@ proptest! {
         let [Frame::Message(message)] = &frames[..] else { panic!("{frames:?}") };
         prop_assert_eq!(&message.control, &control);
         prop_assert_eq!(payload(message), term);
+    }
+
+    #[test]
+    fn a_short_message_is_written_the_same_at_once(term in any_term(), fragments in any::<bool>(), to in 0..3) {
+        prop_assume!(bytes_within(&term, SHORT_BYTES_MAX).is_some());
+        let mode = if fragments { Mode::Fragments } else { Mode::PassThrough };
+        let (from, name) = (pid(), Atom::from_static("shop"));
+        let alias = Reference { node: Atom::from_static("a@b"), creation: 1, ids: vec![1, 2, 3] };
+        let sending = match to {
+            0 => Sending::Pid { from: &from, to: &from },
+            1 => Sending::Name { from: &from, to: &name },
+            _ => Sending::Alias { from: &from, to: &alias },
+        };
+        let (mut out, mut behind) = (BytesMut::new(), BytesMut::from(&b"before"[..]));
+        Encoder::new(mode).encode(Control::from(sending), Some(&term), &mut out);
+        mode.put_short(&sending, &term, &mut behind);
+        prop_assert_eq!(&behind[6..], &out[..]);
     }
 
     #[test]

@@ -230,6 +230,12 @@ impl PidView<'_> {
         Pid { node: self.node.to_atom(), id: self.id, serial: self.serial, creation: self.creation }
     }
 
+    /// Whether it is this pid.
+    #[must_use]
+    pub fn is(&self, pid: &Pid) -> bool {
+        (self.id, self.serial, self.creation) == (pid.id, pid.serial, pid.creation) && self.node.is(pid.node.as_str())
+    }
+
     #[inline]
     pub(super) fn write(&self, out: &mut BytesMut) {
         let numbers = four(self.id, self.serial, self.creation, 0);

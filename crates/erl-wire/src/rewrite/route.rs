@@ -336,8 +336,9 @@ impl<'a> Route<'a> {
         Some(Pieces { head, from: (from, from_bytes), between, to: (to, to_bytes) })
     }
 
-    /// Whether it is one of the most frequent: from a pid to a pid, a name or an alias, without a trace token.
-    pub(crate) fn is_common(&self) -> bool {
+    /// Whether it is one of the most frequent: a message from a pid to a pid, a name or an alias, without a trace token.
+    #[must_use]
+    pub fn is_common(&self) -> bool {
         self.places.is_some()
     }
 

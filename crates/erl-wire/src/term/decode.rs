@@ -69,6 +69,14 @@ pub fn decode_shared(input: &Bytes, limits: &Limits) -> Result<(Term, usize), De
     read(input, Some(input), limits)
 }
 
+/// As [`decode_shared`], from this place of the input on.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_shared_at(input: &Bytes, start: usize, limits: &Limits) -> Result<(Term, usize), DecodeError> {
+    read(input.get(start..).ok_or(DecodeError::Truncated)?, Some(input), limits)
+}
+
 /// From this size on a binary of a term is shared with the bytes that it is read from. A smaller one is copied: it would
 /// keep alive many times its own size.
 pub const SHARED_BINARY_BYTES_MIN: usize = 16 << 10;

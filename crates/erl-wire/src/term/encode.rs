@@ -83,6 +83,54 @@ pub fn encode_external(term: &Term) -> Bytes {
     out.freeze()
 }
 
+/// How many bytes the encoded term takes at most, if that is no more than `bytes_max`. Looks no further than it has to.
+#[must_use]
+pub fn bytes_within(term: &Term, bytes_max: usize) -> Option<usize> {
+    bytes_left(term, bytes_max).map(|left| bytes_max - left)
+}
+
+/// The longest head of a term: a tag, and a length or a number.
+const HEAD_BYTES_MAX: usize = 11;
+
+/// How many bytes are left of these behind the term.
+fn bytes_left(term: &Term, bytes: usize) -> Option<usize> {
+    let bytes = bytes.checked_sub(HEAD_BYTES_MAX)?;
+    match term {
+        Term::Integer(_) | Term::Float(_) => Some(bytes),
+        Term::BigInteger(value) => bytes.checked_sub(value.magnitude().len()),
+        Term::Atom(atom) => bytes.checked_sub(atom.as_str().len()),
+        Term::Binary(binary) | Term::BitString { bytes: binary, .. } => bytes.checked_sub(binary.len()),
+        Term::List(items) | Term::Tuple(items) => left_behind(items, bytes),
+        Term::ImproperList(items, tail) => bytes_left(tail, left_behind(items, bytes)?),
+        Term::Map(entries) => {
+            entries.iter().try_fold(bytes, |bytes, (key, value)| bytes_left(value, bytes_left(key, bytes)?))
+        }
+        Term::Pid(Pid { node, .. }) | Term::Port(Port { node, .. }) => {
+            bytes.checked_sub(IDENTIFIER_BYTES_MAX + node.as_str().len())
+        }
+        Term::Reference(reference) => {
+            let words = 4 * reference.ids.len().min(Reference::IDS_MAX);
+            bytes.checked_sub(IDENTIFIER_BYTES_MAX + words + reference.node.as_str().len())
+        }
+        Term::Fun(fun) => {
+            let names = fun.module.as_str().len() + fun.creator.node.as_str().len();
+            left_behind(&fun.free, bytes.checked_sub(FUN_BYTES_MAX + names)?)
+        }
+        Term::ExportFun(fun) => {
+            bytes.checked_sub(2 * HEAD_BYTES_MAX + fun.module.as_str().len() + fun.function.as_str().len())
+        }
+    }
+}
+
+fn left_behind(items: &[Term], bytes: usize) -> Option<usize> {
+    items.iter().try_fold(bytes, |bytes, item| bytes_left(item, bytes))
+}
+
+/// The head of the node's name, numbers and creation of an identifier, but for the words of a reference.
+const IDENTIFIER_BYTES_MAX: usize = 15;
+/// What a closure has beside its names and its free variables.
+const FUN_BYTES_MAX: usize = 96;
+
 fn put_count(count: usize, out: &mut impl Sink) {
     out.put_u32(u32::try_from(count).expect("fewer than 2^32 elements or bytes"));
 }

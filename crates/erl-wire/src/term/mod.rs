@@ -26,8 +26,8 @@ use bytes::Bytes;
 pub(crate) use self::encode::{NEW_PORT_ID_MAX, encode_atom, encode_pid, encode_reference};
 pub use self::{
     atom::{Atom, AtomTooLong},
-    decode::{DecodeError, SHARED_BINARY_BYTES_MIN, decode, decode_external, decode_shared},
-    encode::{encode, encode_external},
+    decode::{DecodeError, SHARED_BINARY_BYTES_MIN, decode, decode_external, decode_shared, decode_shared_at},
+    encode::{bytes_within, encode, encode_external},
     fun::{ExportFun, Fun},
     identifier::{Pid, Port, Reference},
     integer::BigInteger,

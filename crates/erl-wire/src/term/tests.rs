@@ -40,6 +40,20 @@ fn what_otp_writes_is_read_and_written_the_same() {
 }
 
 #[test]
+fn the_size_of_a_term_is_bounded_from_above_and_not_by_far() {
+    for (name, bytes, _) in golden() {
+        let term = read(&bytes).expect("valid");
+        let mut written = BytesMut::new();
+        encode(&term, &mut written);
+        let most = bytes_within(&term, 1 << 20).expect("small terms");
+        assert!(written.len() <= most, "{name}: {} bytes are more than {most}", written.len());
+        assert_eq!(bytes_within(&term, most), Some(most), "{name}");
+        assert_eq!(bytes_within(&term, most - 1), None, "{name}");
+    }
+    assert_eq!(bytes_within(&Term::binary(vec![0; 1_000]), 2_000), Some(1_011));
+}
+
+#[test]
 fn terms_print_as_in_erlang() {
     // Identifiers print with the name of their node, and lists of characters beyond Latin-1 as numbers.
     let ours = ["pid", "port", "reference", "alias", "gen_call", "list_unicode"];
@@ -310,6 +324,7 @@ proptest! {
     fn any_term_survives_the_wire(term in any_term()) {
         let bytes = encode_external(&term);
         prop_assert_eq!(read(&bytes), Ok(term.clone()));
+        prop_assert!(bytes_within(&term, 1 << 20).is_some_and(|most| bytes.len() <= 1 + most));
         // Printing is not parsed back, but must not panic or stall.
         prop_assert!(!term.to_string().is_empty());
     }
