@@ -18,11 +18,11 @@ use std::{
 use bytes::BytesMut;
 use metacluster_erl_wire::{
     Pid, Term,
-    control::Control,
-    frame::{Bounds, Decoder, Encoder, FRAGMENT_BYTES, Frame, Message, Mode, Payload},
+    control::{Control, Sending},
+    frame::{Bounds, Decoder, Encoder, FRAGMENT_BYTES, Frame, Message, Mode, Payload, SHORT_BYTES_MAX},
     handshake::Flags,
     sink::Chain,
-    term::Limits,
+    term::{self, Limits},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -34,7 +34,8 @@ use super::{
     Inner,
     error::DownReason,
     event::PeerInfo,
-    outbox::{Entry, Full, Outbox, Outgoing},
+    inbound::Inbound,
+    outbox::{CONTROL_BYTES, Entry, Full, Outbox, Outgoing, Queued},
     registry::Signal,
     relay::Encoded,
     schedule::{Lane, Schedule},
@@ -112,6 +113,11 @@ impl Connection {
         self.ended.notify_one();
     }
 
+    /// Whether somebody has ended it.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn reason(&self) -> Option<DownReason> {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -119,6 +125,16 @@ impl Connection {
     /// Queues a message.
     pub(crate) fn push(&self, control: Control, payload: Option<&Term>) -> Result<(), Full> {
         self.outbox.push_message(entry(control, payload))
+    }
+
+    /// Queues a message to a process, a short one as bytes.
+    pub(crate) fn send(&self, sending: &Sending<'_>, message: &Term) -> Result<(), Full> {
+        let Some(bytes) = term::bytes_within(message, SHORT_BYTES_MAX) else {
+            return self.push(Control::from(*sending), Some(message));
+        };
+        let mode = Mode::new(self.info.flags);
+        let lane = Lane::of(sending.from());
+        self.outbox.push_short(lane, CONTROL_BYTES + bytes, |out| mode.put_short(sending, message, out))
     }
 
     /// Queues a message of this process.
@@ -273,23 +289,22 @@ async fn read(
     drop(rest);
     let mut room = READ_BYTES_IDLE;
     let mut tick_time = connection.tick_time.subscribe();
+    let mut inbound = Inbound::new(inner, connection, limits);
     loop {
         loop {
-            let next = match inner.relay.get() {
-                Some(relay) => {
-                    let peer = &connection.info;
-                    decoder.next_frame_but(&mut |route, body| relay.take(peer, route, body))
-                }
-                None => decoder.next_frame(),
-            };
+            let relay = inner.relay.get();
+            let next = decoder.next_frame_but(&mut |route, body| {
+                relay.is_some_and(|relay| relay.take(&connection.info, route, body)) || inbound.take(route, body)
+            });
+            if let Err(error) = inbound.deliver() {
+                return DownReason::Protocol(error.to_string());
+            }
             match next {
                 Ok(Some(Frame::Tick)) => {}
-                Ok(Some(Frame::Message(_))) if connection.reason().is_some() => {}
+                Ok(Some(Frame::Message(_))) if connection.is_ended() => {}
                 Ok(Some(Frame::Message(message))) => match signals::receive(inner, connection, message, &limits) {
                     Ok(()) => {}
-                    Err(error) if signals::is_limit(&error) => {
-                        tracing::warn!(peer = %connection.info.name, "a message was dropped: {error}");
-                    }
+                    Err(error) if signals::is_limit(&error) => signals::say_dropped(connection, &error),
                     Err(error) => return DownReason::Protocol(error.to_string()),
                 },
                 Ok(None) => break,
@@ -357,7 +372,7 @@ async fn write(connection: &Arc<Connection>, mut writer: impl AsyncWrite + Unpin
 
 /// Fills the batch: what is whole in one frame as it comes, and after each [`FRAGMENT_BYTES`] of it the fragment whose
 /// turn it is. Gives the cost of what is written with it.
-fn fill(connection: &Connection, schedule: &mut Schedule, queue: &mut VecDeque<Entry>, batch: &mut Chain) -> usize {
+fn fill(connection: &Connection, schedule: &mut Schedule, queue: &mut VecDeque<Queued>, batch: &mut Chain) -> usize {
     let mut written = 0;
     while batch.len() < BATCH_BYTES {
         let until = (batch.len() + FRAGMENT_BYTES).min(BATCH_BYTES);
@@ -365,8 +380,8 @@ fn fill(connection: &Connection, schedule: &mut Schedule, queue: &mut VecDeque<E
             if queue.is_empty() {
                 connection.outbox.take(queue);
             }
-            let Some(entry) = queue.pop_front() else { break };
-            written += schedule.insert(entry, batch);
+            let Some(queued) = queue.pop_front() else { break };
+            written += schedule.insert(queued, batch);
         }
         if schedule.is_idle() && batch.len() < until {
             break;

@@ -43,8 +43,11 @@ impl Identifiers {
 
     pub(crate) fn pid(&self) -> Pid {
         let number = self.pids.fetch_add(1, Ordering::Relaxed);
-        let id = (number & 0x7fff) as u32;
-        let serial = (number >> 15 & 0x1fff) as u32;
+        self.own_pid((number & 0x7fff) as u32, (number >> 15 & 0x1fff) as u32)
+    }
+
+    /// The pid of these numbers, of this life of the node.
+    pub(crate) fn own_pid(&self, id: u32, serial: u32) -> Pid {
         Pid { node: self.node.clone(), id, serial, creation: self.creation }
     }
 

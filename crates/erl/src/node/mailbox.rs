@@ -26,6 +26,19 @@ struct Inner {
     messages_max: usize,
 }
 
+impl Inner {
+    fn push(&mut self, received: Received) {
+        if self.messages < self.messages_max {
+            self.messages += 1;
+            self.queue.push_back(Entry::Counted(received));
+        } else if let Some(Entry::Free(Received::Lost { messages })) = self.queue.back_mut() {
+            *messages += 1;
+        } else {
+            self.queue.push_back(Entry::Free(Received::Lost { messages: 1 }));
+        }
+    }
+}
+
 enum Entry {
     /// Counts against the bound.
     Counted(Received),
@@ -56,14 +69,18 @@ impl Mailbox {
         if self.discards {
             return;
         }
+        self.lock().push(received);
+        self.filled.notify_one();
+    }
+
+    /// [`Mailbox::push`] of several, which are taken out.
+    pub(crate) fn push_all(&self, all: &mut Vec<Received>) {
+        if self.discards {
+            return all.clear();
+        }
         let mut inner = self.lock();
-        if inner.messages < inner.messages_max {
-            inner.messages += 1;
-            inner.queue.push_back(Entry::Counted(received));
-        } else if let Some(Entry::Free(Received::Lost { messages })) = inner.queue.back_mut() {
-            *messages += 1;
-        } else {
-            inner.queue.push_back(Entry::Free(Received::Lost { messages: 1 }));
+        for received in all.drain(..) {
+            inner.push(received);
         }
         drop(inner);
         self.filled.notify_one();

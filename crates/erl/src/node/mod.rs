@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 pub mod functions;
 mod identifier;
+mod inbound;
 mod mailbox;
 pub mod options;
 mod outbox;

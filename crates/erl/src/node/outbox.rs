@@ -5,24 +5,28 @@
 //! asks and does not read; its connection ends.
 //!
 //! What is queued is taken by the [`Schedule`](super::schedule::Schedule) of the connection, which keeps the order of
-//! each sender alone.
+//! each sender alone. Short messages are queued as the bytes that are written: each then costs its sender a copy, and
+//! the connection nearly nothing.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use metacluster_erl_wire::frame::{Message, Payload};
 use tokio::sync::Notify;
 
 use super::schedule::Lane;
 
 /// What a message costs beside its payload: its control message, about.
-const CONTROL_BYTES: usize = 64;
+pub(crate) const CONTROL_BYTES: usize = 64;
 
 /// How far signals may go past the bound of messages.
 const SIGNALS_FACTOR: usize = 4;
+
+/// Short messages are gathered up to so many bytes.
+const RUN_BYTES_MAX: usize = 32 << 10;
 
 /// Why something was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,27 @@ pub(crate) enum Full {
     Busy,
     /// The connection has ended.
     Closed,
+}
+
+/// What waits, as one piece.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a run stands for hundreds, and a box would cost each entry an allocation"
+)]
+pub(crate) enum Queued {
+    /// Short messages, one behind the other.
+    Run(Run),
+    /// One message of any length.
+    Entry(Entry),
+}
+
+/// Messages of one frame each, as they are written.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) frames: BytesMut,
+    /// Whose each is, and how many bytes it takes.
+    pub(crate) messages: Vec<(Lane, usize)>,
 }
 
 /// A message, and whose order it keeps.
@@ -59,24 +84,54 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct Inner {
-    queue: VecDeque<Entry>,
-    /// Of the queue, and of what is being written.
+    queue: VecDeque<Queued>,
+    /// The short messages behind it.
+    run: Run,
+    /// Of both, and of what is being written.
     bytes: usize,
     closed: bool,
 }
 
 impl Inner {
-    fn push(&mut self, entry: Entry, bytes_max: usize) -> Result<(), Full> {
+    /// Whether a message of this cost is taken.
+    fn check(&self, cost: usize, bytes_max: usize) -> Result<(), Full> {
         if self.closed {
-            return Err(Full::Closed);
+            Err(Full::Closed)
+        } else if self.bytes > 0 && self.bytes.saturating_add(cost) > bytes_max {
+            Err(Full::Busy)
+        } else {
+            Ok(())
         }
+    }
+
+    fn push(&mut self, entry: Entry, bytes_max: usize) -> Result<(), Full> {
         let cost = cost(&entry.message);
-        if self.bytes > 0 && self.bytes.saturating_add(cost) > bytes_max {
-            return Err(Full::Busy);
-        }
+        self.check(cost, bytes_max)?;
         self.bytes += cost;
-        self.queue.push_back(entry);
+        self.end_run();
+        self.queue.push_back(Queued::Entry(entry));
         Ok(())
+    }
+
+    fn push_short(&mut self, lane: Lane, write: impl FnOnce(&mut BytesMut)) {
+        let start = self.run.frames.len();
+        write(&mut self.run.frames);
+        let cost = self.run.frames.len() - start;
+        self.run.messages.push((lane, cost));
+        self.bytes += cost;
+        if self.run.frames.len() >= RUN_BYTES_MAX {
+            self.end_run();
+        }
+    }
+
+    fn end_run(&mut self) {
+        if !self.run.messages.is_empty() {
+            self.queue.push_back(Queued::Run(std::mem::take(&mut self.run)));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.run.messages.is_empty()
     }
 }
 
@@ -89,34 +144,49 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push_below(&self, entry: Entry, bytes_max: usize) -> Result<(), Full> {
-        self.lock().push(entry, bytes_max)?;
-        self.ready.notify_one();
-        Ok(())
+    /// Puts something in, and wakes the connection if nothing waited: if something did, it is awake.
+    fn put<T>(&self, put: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let waited = !inner.is_empty();
+        let done = put(&mut inner);
+        let wakes = !waited && !inner.is_empty();
+        drop(inner);
+        if wakes {
+            self.ready.notify_one();
+        }
+        done
     }
 
     /// Queues messages and, where so marked, signals, in this order. `refused` is told of each that found no room, and
     /// whether it was a signal.
     pub(crate) fn push_all(&self, entries: impl Iterator<Item = (Entry, bool)>, mut refused: impl FnMut(Full, bool)) {
-        let mut inner = self.lock();
-        for (entry, signal) in entries {
-            let bytes_max = if signal { self.signal_bytes_max() } else { self.bytes_max };
-            if let Err(full) = inner.push(entry, bytes_max) {
-                refused(full, signal);
+        self.put(|inner| {
+            for (entry, signal) in entries {
+                let bytes_max = if signal { self.signal_bytes_max() } else { self.bytes_max };
+                if let Err(full) = inner.push(entry, bytes_max) {
+                    refused(full, signal);
+                }
             }
-        }
-        drop(inner);
-        self.ready.notify_one();
+        });
     }
 
     /// Queues a message.
     pub(crate) fn push_message(&self, entry: Entry) -> Result<(), Full> {
-        self.push_below(entry, self.bytes_max)
+        self.put(|inner| inner.push(entry, self.bytes_max))
+    }
+
+    /// Queues a message of one frame, which `write` appends; it has no more than so many bytes.
+    pub(crate) fn push_short(&self, lane: Lane, bytes: usize, write: impl FnOnce(&mut BytesMut)) -> Result<(), Full> {
+        self.put(|inner| {
+            inner.check(bytes, self.bytes_max)?;
+            inner.push_short(lane, write);
+            Ok(())
+        })
     }
 
     /// Queues a signal.
     pub(crate) fn push_signal(&self, entry: Entry) -> Result<(), Full> {
-        self.push_below(entry, self.signal_bytes_max())
+        self.put(|inner| inner.push(entry, self.signal_bytes_max()))
     }
 
     /// How many bytes may wait at most, signals included.
@@ -161,8 +231,10 @@ impl Outbox {
     }
 
     /// Takes all that is queued into a queue that is empty. It counts as waiting until it is [`Outbox::written`].
-    pub(crate) fn take(&self, into: &mut VecDeque<Entry>) {
-        std::mem::swap(&mut self.lock().queue, into);
+    pub(crate) fn take(&self, into: &mut VecDeque<Queued>) {
+        let mut inner = self.lock();
+        inner.end_run();
+        std::mem::swap(&mut inner.queue, into);
     }
 
     /// Waits until something is queued; false when all is taken and no more can come. Safe to cancel.
@@ -171,7 +243,7 @@ impl Outbox {
             let ready = self.ready.notified();
             {
                 let inner = self.lock();
-                if !inner.queue.is_empty() {
+                if !inner.is_empty() {
                     return true;
                 }
                 if inner.closed {
@@ -218,7 +290,12 @@ mod tests {
         Entry { lane: Lane::NODE, message: Outgoing::Message(message) }
     }
 
-    /// How many messages are taken at once.
+    /// Queues so many bytes as a short message.
+    fn push_short(outbox: &Outbox, bytes: usize) -> Result<(), Full> {
+        outbox.push_short(Lane::NODE, bytes, |out| out.resize(out.len() + bytes, 0))
+    }
+
+    /// How many pieces are taken at once.
     fn taken(outbox: &Outbox) -> usize {
         let mut queue = VecDeque::new();
         outbox.take(&mut queue);
@@ -252,6 +329,40 @@ mod tests {
         assert_eq!(taken(&outbox), 2);
         outbox.close();
         outbox.push_all([(message(100), true)].into_iter(), |full, _| assert_eq!(full, Full::Closed));
+    }
+
+    #[tokio::test]
+    async fn short_messages_are_gathered_between_others_within_the_bound() {
+        let outbox = Outbox::new(1_000);
+        for _ in 0..3 {
+            assert_eq!(push_short(&outbox, 100), Ok(()));
+        }
+        assert_eq!(outbox.push_message(message(300)), Ok(()));
+        assert_eq!(push_short(&outbox, 400), Ok(()));
+        assert_eq!(push_short(&outbox, 1), Err(Full::Busy));
+        let mut queue = VecDeque::new();
+        outbox.take(&mut queue);
+        let sizes = queue.iter().map(|queued| match queued {
+            Queued::Run(run) => run.messages.len(),
+            Queued::Entry(_) => 0,
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [3, 0, 1]);
+        outbox.written(1_000);
+        assert_eq!(push_short(&outbox, 1), Ok(()));
+        outbox.close();
+        assert_eq!(push_short(&outbox, 1), Err(Full::Closed));
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_in_an_empty_queue_leaves_it_empty() {
+        let outbox = Outbox::new(100);
+        assert_eq!(push_short(&outbox, 100), Ok(()));
+        assert_eq!(taken(&outbox), 1);
+        assert_eq!(push_short(&outbox, 1), Err(Full::Busy), "what is being written counts");
+        assert_eq!(taken(&outbox), 0);
+        outbox.written(100);
+        assert_eq!(push_short(&outbox, 1), Ok(()));
+        assert!(outbox.ready().await);
     }
 
     #[tokio::test]

@@ -6,7 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
-use metacluster_erl_wire::{Atom, Pid, Reference, Term, control::Control, handshake::Flags};
+use metacluster_erl_wire::{
+    Atom, Pid, Reference, Term,
+    control::{Control, Sending},
+    handshake::Flags,
+};
 use metacluster_types::NodeName;
 
 use super::{
@@ -32,12 +36,10 @@ impl Node {
                 Ok(())
             }
             Route::Peer(connection) => {
-                let (to, trace) = (to.clone(), None);
-                let control = if connection.has(Flags::SEND_SENDER) {
-                    Control::SendSender { from: from.clone(), to, trace }
-                } else {
-                    Control::Send { to, trace }
-                };
+                if connection.has(Flags::SEND_SENDER) {
+                    return Ok(connection.send(&Sending::Pid { from, to }, &message)?);
+                }
+                let control = Control::Send { to: to.clone(), trace: None };
                 Ok(connection.push_of(from, control, Some(&message))?)
             }
         }
@@ -57,9 +59,7 @@ impl Node {
                 signals::deliver_name(&self.inner, &to, message);
                 Ok(())
             }
-            Route::Peer(connection) => {
-                Ok(connection.push(Control::RegSend { from: from.clone(), to, trace: None }, Some(&message))?)
-            }
+            Route::Peer(connection) => Ok(connection.send(&Sending::Name { from, to: &to }, &message)?),
         }
     }
 
@@ -73,8 +73,7 @@ impl Node {
     ) -> Result<(), SendError> {
         match self.inner.route(alias.node.as_str()).ok_or(SendError::NoConnection)? {
             Route::Peer(connection) if connection.has(Flags::ALIAS) => {
-                let (from, to) = (from.clone(), alias.clone());
-                Ok(connection.push(Control::AliasSend { from, to, trace: None }, Some(&message))?)
+                Ok(connection.send(&Sending::Alias { from, to: alias }, &message)?)
             }
             Route::Local | Route::Peer(_) => self.send_from(from, owner, message),
         }

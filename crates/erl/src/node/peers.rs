@@ -117,9 +117,7 @@ impl Peers {
     }
 
     pub(crate) fn connection(&self, node: &str) -> Option<Arc<Connection>> {
-        // A name that is none is connected to nobody.
-        let name = NodeName::new(node).ok()?;
-        self.lock().up.get(&name).cloned()
+        self.lock().up.get(node).cloned()
     }
 
     pub(crate) fn connection_of(&self, node: &NodeName) -> Option<Arc<Connection>> {

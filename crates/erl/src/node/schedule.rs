@@ -10,14 +10,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use metacluster_erl_wire::{
     Pid,
     control::{Control, Process},
     frame::{Encoder, FRAGMENT_BYTES, Frames},
-    sink::Chain,
+    sink::{Chain, Sink as _},
 };
 
-use super::outbox::{Entry, Outgoing, cost};
+use super::outbox::{Entry, Outgoing, Queued, Run, cost};
 
 /// How many messages are under way in fragments at most; further ones wait. Peers bound them, too: this crate at 4,096.
 const OPEN_MAX: usize = 64;
@@ -93,8 +94,39 @@ struct Waiting {
 }
 
 struct Started {
-    frames: Frames,
+    frames: Left,
     cost: usize,
+}
+
+/// The frames of a message that are not written.
+enum Left {
+    /// As they are to be cut.
+    Cut(Frames),
+    /// Its only one, as it is.
+    Only(Bytes),
+}
+
+impl Left {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Cut(frames) => frames.left(),
+            Self::Only(_) => 1,
+        }
+    }
+
+    /// Writes the next one, and gives those behind it.
+    fn write_next(self, out: &mut Chain) -> Option<Self> {
+        match self {
+            Self::Cut(mut frames) => {
+                frames.write_next(out);
+                (frames.left() > 0).then_some(Self::Cut(frames))
+            }
+            Self::Only(frame) => {
+                out.put_shared(&frame);
+                None
+            }
+        }
+    }
 }
 
 impl Schedule {
@@ -107,8 +139,35 @@ impl Schedule {
         self.turns.is_empty()
     }
 
-    /// Puts a message in, which may write it. Gives the cost of what is written to its end.
-    pub(crate) fn insert(&mut self, entry: Entry, out: &mut Chain) -> usize {
+    /// Puts in what was queued, which may write it. Gives the cost of what is written to its end.
+    pub(crate) fn insert(&mut self, queued: Queued, out: &mut Chain) -> usize {
+        match queued {
+            Queued::Run(run) => self.insert_run(run, out),
+            Queued::Entry(entry) => self.insert_entry(entry, out),
+        }
+    }
+
+    fn insert_run(&mut self, run: Run, out: &mut Chain) -> usize {
+        let Run { mut frames, messages } = run;
+        if self.lanes.is_empty() {
+            let cost = frames.len();
+            out.append(frames);
+            return cost;
+        }
+        let mut written = 0;
+        for (lane, cost) in messages {
+            let frame = frames.split_to(cost);
+            if let Some(waiting) = self.lanes.get_mut(&lane) {
+                waiting.held.push_back(Started { frames: Left::Only(frame.freeze()), cost });
+            } else {
+                out.put_slice(&frame);
+                written += cost;
+            }
+        }
+        written
+    }
+
+    fn insert_entry(&mut self, entry: Entry, out: &mut Chain) -> usize {
         let Entry { lane, message } = entry;
         let cost = cost(&message);
         if let Some(waiting) = self.lanes.get_mut(&lane) {
@@ -116,7 +175,7 @@ impl Schedule {
                 Outgoing::Message(message) => self.encoder.start(message.control, message.payload),
                 Outgoing::Encoded(control, payload) => self.encoder.start_encoded(&control, payload),
             };
-            waiting.held.push_back(Started { frames, cost });
+            waiting.held.push_back(Started { frames: Left::Cut(frames), cost });
             return 0;
         }
         let frames = match message {
@@ -124,7 +183,8 @@ impl Schedule {
             Outgoing::Encoded(control, payload) => self.encoder.write_or_start_encoded(&control, payload, out),
         };
         let Some(frames) = frames else { return cost };
-        self.lanes.insert(lane, Waiting { open: None, held: VecDeque::from([Started { frames, cost }]) });
+        let started = Started { frames: Left::Cut(frames), cost };
+        self.lanes.insert(lane, Waiting { open: None, held: VecDeque::from([started]) });
         self.turns.push_back(lane);
         0
     }
@@ -136,25 +196,26 @@ impl Schedule {
         let Some(waiting) = self.lanes.get_mut(&lane) else { return 0 };
         let (start, mut written) = (out.len(), 0);
         while out.len() - start < FRAGMENT_BYTES {
-            if let Some(started) = &mut waiting.open {
-                started.frames.write_next(out);
-                if started.frames.left() == 0 {
-                    written += started.cost;
-                    waiting.open = None;
+            let next = match waiting.open.take() {
+                Some(started) => {
                     self.open -= 1;
+                    started
                 }
-                continue;
-            }
-            let Some(mut next) = waiting.held.pop_front() else { break };
-            if next.frames.left() == 1 {
-                next.frames.write_next(out);
-                written += next.cost;
-            } else if self.open < OPEN_MAX {
-                self.open += 1;
-                waiting.open = Some(next);
-            } else {
-                waiting.held.push_front(next);
-                break;
+                None => match waiting.held.pop_front() {
+                    Some(next) if next.frames.count() > 1 && self.open >= OPEN_MAX => {
+                        waiting.held.push_front(next);
+                        break;
+                    }
+                    Some(next) => next,
+                    None => break,
+                },
+            };
+            match next.frames.write_next(out) {
+                Some(frames) => {
+                    self.open += 1;
+                    waiting.open = Some(Started { frames, cost: next.cost });
+                }
+                None => written += next.cost,
             }
         }
         if waiting.open.is_none() && waiting.held.is_empty() {
@@ -170,7 +231,8 @@ impl Schedule {
 mod tests {
     use bytes::Buf as _;
     use metacluster_erl_wire::{
-        Atom,
+        Atom, Term,
+        control::Sending,
         frame::{Bounds, Decoder, Frame, Message, Mode, Payload},
     };
 
@@ -181,14 +243,35 @@ mod tests {
     }
 
     /// A message of this sender, whose receiver is its number.
-    fn message(sender: u32, number: u32, bytes: usize) -> Entry {
+    fn message(sender: u32, number: u32, bytes: usize) -> Queued {
         let control = Control::SendSender { from: pid(sender), to: pid(number), trace: None };
         // A binary of that many bytes.
         let mut payload = vec![109];
         payload.extend(u32::try_from(bytes).expect("small").to_be_bytes());
         payload.resize(5 + bytes, number as u8);
         let payload = Some(Payload::from_bytes(payload.into()));
-        Entry { lane: Lane::of_control(&control), message: Outgoing::Message(Message { control, payload }) }
+        let lane = Lane::of_control(&control);
+        Queued::Entry(Entry { lane, message: Outgoing::Message(Message { control, payload }) })
+    }
+
+    /// Short ones of these senders, with their numbers.
+    fn run(messages: &[(u32, u32)]) -> Queued {
+        let mut run = Run::default();
+        for (sender, number) in messages {
+            let (from, to, start) = (pid(*sender), pid(*number), run.frames.len());
+            let sending = Sending::Pid { from: &from, to: &to };
+            Mode::Fragments.put_short(&sending, &Term::Integer(1), &mut run.frames);
+            run.messages.push((Lane::of(&from), run.frames.len() - start));
+        }
+        Queued::Run(run)
+    }
+
+    /// What a message costs.
+    fn cost_of(queued: &Queued) -> usize {
+        match queued {
+            Queued::Run(run) => run.frames.len(),
+            Queued::Entry(entry) => cost(&entry.message),
+        }
     }
 
     fn schedule() -> Schedule {
@@ -211,7 +294,7 @@ mod tests {
     fn a_large_message_lets_small_ones_of_others_by_and_holds_its_own_back() {
         let (mut schedule, mut out, mut decoder) = (schedule(), Chain::default(), Decoder::new(Bounds::default()));
         let large = message(1, 10, 300_000);
-        let large_cost = cost(&large.message);
+        let large_cost = cost_of(&large);
         assert_eq!(schedule.insert(large, &mut out), 0);
         assert_eq!(schedule.advance(&mut out), 0, "a fragment is not all of it");
         assert_eq!(schedule.insert(message(1, 11, 10), &mut out), 0);
@@ -222,7 +305,26 @@ mod tests {
             written += schedule.advance(&mut out);
         }
         assert_eq!(read(&mut decoder, &mut out), [(1, 10), (1, 11)]);
-        assert_eq!(written, large_cost + cost(&message(1, 11, 10).message));
+        assert_eq!(written, large_cost + cost_of(&message(1, 11, 10)));
+    }
+
+    #[test]
+    fn of_short_messages_those_of_a_sender_with_a_large_one_under_way_are_held_back() {
+        let (mut schedule, mut out, mut decoder) = (schedule(), Chain::default(), Decoder::new(Bounds::default()));
+        let first = run(&[(1, 1), (2, 2)]);
+        let first_cost = cost_of(&first);
+        assert_eq!(schedule.insert(first, &mut out), first_cost, "nothing is in their way");
+        schedule.insert(message(1, 10, 300_000), &mut out);
+        let behind = run(&[(2, 20), (1, 11), (3, 30), (1, 12), (2, 21)]);
+        let behind_cost = cost_of(&behind);
+        let mut written = schedule.insert(behind, &mut out);
+        assert!(written > 0 && written < behind_cost);
+        assert_eq!(read(&mut decoder, &mut out), [(1, 1), (2, 2), (2, 20), (3, 30), (2, 21)]);
+        while !schedule.is_idle() {
+            written += schedule.advance(&mut out);
+        }
+        assert_eq!(read(&mut decoder, &mut out), [(1, 10), (1, 11), (1, 12)]);
+        assert_eq!(written, cost_of(&message(1, 10, 300_000)) + behind_cost);
     }
 
     #[test]

@@ -92,6 +92,11 @@ pub(crate) fn is_limit(error: &DecodeError) -> bool {
     matches!(error, DecodeError::TooDeep(_) | DecodeError::TooManyElements(_) | DecodeError::TooLong(_))
 }
 
+/// Says that a message beyond the limits was dropped.
+pub(crate) fn say_dropped(connection: &Connection, error: &DecodeError) {
+    tracing::warn!(peer = %connection.info().name, "a message was dropped: {error}");
+}
+
 /// Takes a signal of a process of this node.
 pub(crate) fn take_local(inner: &Inner, signal: Signal) {
     match signal {

@@ -204,6 +204,13 @@ impl Registry {
         signals
     }
 
+    /// The mailbox of an ordinary process.
+    pub(crate) fn mailbox(&self, pid: &Pid) -> Option<Arc<Mailbox>> {
+        let tables = self.lock();
+        let entry = tables.processes.get(pid).filter(|entry| entry.kind == Kind::Ordinary)?;
+        Some(Arc::clone(&entry.mailbox))
+    }
+
     /// A message to a pid, which may be an answer to a call of that process.
     pub(crate) fn deliver(&self, to: &Pid, message: Term) -> Delivered {
         let Some(message) = self.answer_call(message) else { return Delivered::Done };
@@ -222,9 +229,14 @@ impl Registry {
         }
     }
 
+    /// Whether a message is an answer to a call.
+    pub(crate) fn is_answer(&self, message: &Term) -> bool {
+        call_reference(message).is_some_and(|reference| self.identifiers.is_call(reference))
+    }
+
     /// Gives an answer to the call that waits for it. A message that is none comes back; an answer that came too late
     /// is dropped.
-    fn answer_call(&self, message: Term) -> Option<Term> {
+    pub(crate) fn answer_call(&self, message: Term) -> Option<Term> {
         match call_reference(&message) {
             Some(reference) if self.identifiers.is_call(reference) => {
                 let call = self.lock().calls.remove(reference);
