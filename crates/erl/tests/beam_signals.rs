@@ -132,6 +132,58 @@ async fn links_go_both_ways() {
 }
 
 #[tokio::test]
+async fn group_leaders_go_both_ways() {
+    if !has_erl() {
+        return;
+    }
+    let epmd = epmd().await;
+    let beam = Beam::start(&epmd, "led@127.0.0.1", &[]).await;
+    let (node, _) = node("leader@127.0.0.1").await;
+    beam.join(&node).await;
+    let mut leader = node.spawn();
+    let printer = "spawn(fun Print() -> receive
+        {print, From} -> From ! {printed, io:put_chars(<<\"oats\">>)}, Print();
+        {leader, From} -> From ! {leader, group_leader()}, Print() end end).";
+    let printer = beam.eval(&node, printer).await.as_pid().expect("a pid").clone();
+    let ask = |what: &str| Term::tuple([atom(what), leader.pid().clone().into()]);
+    let (print, who) = (ask("print"), ask("leader"));
+    let answer = |received: &Received| {
+        let Received::Message(answer) = received else { panic!("{received:?}") };
+        answer.clone()
+    };
+
+    // Ours leads theirs: it is told what theirs prints, and its answer lets theirs go on.
+    leader.lead(&printer).expect("queued");
+    leader.send(&printer, who.clone()).expect("queued");
+    let told = answer(&within("the leader", leader.recv()).await);
+    assert_eq!(told, Term::tuple([atom("leader"), leader.pid().clone().into()]));
+    leader.send(&printer, print).expect("queued");
+    let request = answer(&within("the request", leader.recv()).await);
+    let [kind, from, tag, output] = request.as_tuple().expect("a request") else { panic!("{request}") };
+    assert!(kind.is_atom("io_request"), "{request}");
+    let expected = Term::tuple([atom("put_chars"), atom("unicode"), Term::binary("oats")]);
+    assert_eq!((from, output), (&Term::from(printer.clone()), &expected));
+    let reply = Term::tuple([atom("io_reply"), tag.clone(), atom("ok")]);
+    leader.send(&printer, reply).expect("queued");
+    let told = answer(&within("the print", leader.recv()).await);
+    assert_eq!(told, Term::tuple([atom("printed"), atom("ok")]));
+
+    // Theirs takes it back, and gives itself to ours, which has no use for one; what follows comes all the same.
+    leader.register("leader").expect("free");
+    let back = "spawn(fun() -> {leader, 'leader@127.0.0.1'} ! self(), receive {Ours, Printer} ->
+        true = group_leader(whereis(init), Printer), true = group_leader(self(), Ours), Ours ! given end end).";
+    beam.eval(&node, back).await;
+    let giver = answer(&within("the giver", leader.recv()).await);
+    let both = Term::tuple([leader.pid().clone().into(), printer.clone().into()]);
+    leader.send(giver.as_pid().expect("a pid"), both).expect("queued");
+    assert_eq!(answer(&within("the signal", leader.recv()).await), atom("given"));
+    leader.send(&printer, who).expect("queued");
+    let told = answer(&within("the other leader", leader.recv()).await);
+    let init = beam.eval(&node, "whereis(init).").await;
+    assert_eq!(told, Term::tuple([atom("leader"), init]));
+}
+
+#[tokio::test]
 async fn large_messages_go_both_ways() {
     if !has_erl() {
         return;

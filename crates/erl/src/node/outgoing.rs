@@ -94,6 +94,16 @@ impl Node {
         }
     }
 
+    pub(crate) fn lead_from(&self, from: &Pid, to: &Pid) -> Result<(), SendError> {
+        match self.inner.route(to.node.as_str()).ok_or(SendError::NoConnection)? {
+            Route::Local => Ok(()),
+            Route::Peer(connection) => {
+                let control = Control::GroupLeader { from: from.clone(), to: to.clone() };
+                Ok(connection.push(control, None)?)
+            }
+        }
+    }
+
     pub(crate) fn monitor(&self, process: &Pid, node: &str, target: Target) -> Reference {
         let registry = &self.inner.registry;
         let route = self.inner.route(node);

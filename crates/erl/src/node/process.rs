@@ -176,6 +176,16 @@ impl Process {
         self.node.exit_from(&self.pid, pid, reason)
     }
 
+    /// Becomes the group leader of a process of another node, as `group_leader(self(), Pid)`: what it reads and prints, and
+    /// what those do that it starts from then on, comes here as the requests of Erlang's I/O protocol. Processes of this
+    /// node have none.
+    ///
+    /// # Errors
+    /// When the signal was not queued.
+    pub fn lead(&self, pid: &Pid) -> Result<(), SendError> {
+        self.node.lead_from(&self.pid, pid)
+    }
+
     /// [`Node::call`] with this process as the caller, so that what the server does to its caller (a subscription, a
     /// link, later messages) comes to this mailbox. The answer itself does not.
     ///
