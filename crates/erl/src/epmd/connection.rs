@@ -50,6 +50,13 @@ const WITHOUT_WAIT: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGN
 #[cfg(target_vendor = "apple")]
 const WITHOUT_WAIT: MsgFlags = MsgFlags::MSG_DONTWAIT;
 
+/// The last bytes of a connection go out with its end, as one packet: half of the work, here and at the client, which is
+/// woken once.
+#[cfg(target_os = "linux")]
+const LAST: MsgFlags = WITHOUT_WAIT.union(MsgFlags::from_bits_retain(nix::libc::MSG_MORE));
+#[cfg(not(target_os = "linux"))]
+const LAST: MsgFlags = WITHOUT_WAIT;
+
 /// Who is at the other end.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -92,14 +99,19 @@ pub(super) fn greet(
         return Greeted::Waits(Box::new(Conversation { stream, caller, state }));
     };
     if !matches!(answer.then, Then::Kill) && shared.options.delay_write.is_zero() {
-        match send(stream.as_raw_fd(), &answer.bytes, WITHOUT_WAIT) {
+        let flags = if matches!(answer.then, Then::Close) { LAST } else { WITHOUT_WAIT };
+        match send(stream.as_raw_fd(), &answer.bytes, flags) {
             Ok(sent) => answer.bytes.advance(sent),
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
             Err(_) => return Greeted::Done,
         }
         if answer.bytes.is_empty() {
             match answer.then {
-                Then::Close => return Greeted::Done,
+                Then::Close => {
+                    // Before the socket is closed: with bytes that nobody read it ends at once, and drops what it holds.
+                    drop(stream.shutdown(Shutdown::Write));
+                    return Greeted::Done;
+                }
                 Then::Hold(registered) => return Greeted::Holds(Hold { stream, registered, permit: caller.permit }),
                 Then::List(..) | Then::Kill => {}
             }
