@@ -162,7 +162,7 @@ impl Federation {
             Kind::Pong => self.pong_came(now, link, peer, Reader::new(body).u64()?),
             Kind::Digest => self.digest_came(now, link, peer, body)?,
             Kind::Role => self.role_came(now, peer, body)?,
-            Kind::Resting => self.rests(peer)?,
+            Kind::Resting => self.rests(now, peer)?,
             Kind::Differing => {
                 if self.awaits_groups(peer)? {
                     self.start_renewal(now, peer, Reader::new(body).u64()?);
@@ -246,7 +246,7 @@ impl Federation {
         }
         let (cluster, node) = (hello.cluster.clone(), hello.node.clone());
         self.outputs.push_back(Output::Notice(Notice::Linked { cluster, node }));
-        self.elect(&hello.cluster);
+        self.elect(now, &hello.cluster);
     }
 
     fn meet(&mut self, now: Instant, hello: &Hello) -> Option<PeerId> {
@@ -263,6 +263,7 @@ impl Federation {
             in_step: false,
             told_role: None,
             restless: 0,
+            restless_since: None,
             role: None,
             asked: false,
             unanswered: 0,
@@ -299,13 +300,17 @@ impl Federation {
         let times = self.settings.times;
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
+            let Some(peer) = self.links.get(&link).map(Link::peer) else { continue };
+            let restless = peer.and_then(|peer| self.peer(peer).restless_since);
             let Some(state) = self.links.get_mut(&link) else { continue };
-            if state.peer().is_none() {
+            if peer.is_none() {
                 if now.since(state.opened) >= times.hello_within {
                     self.close(now, link, CloseReason::NoHello);
                 }
             } else if now.since(state.heard) >= times.dead_after {
                 self.close(now, link, CloseReason::Silent);
+            } else if restless.is_some_and(|since| now.since(since) >= times.dead_after) {
+                self.close(now, link, CloseReason::Restless);
             } else if now.since(state.written) >= times.ping_after {
                 state.written = now;
                 // What waits is a sign of life too, once it is written.

@@ -208,10 +208,11 @@ impl Federation {
             None => link.opened + times.hello_within,
             Some(_) => (link.heard + times.dead_after).min(link.written + times.ping_after),
         });
+        let restless = self.peers.iter().filter_map(|peer| Some(peer.restless_since? + times.dead_after));
         let sizes = self.sizes();
         let kept = sizes.far + sizes.own > 0;
         let takeovers = self.takeovers.values().map(|(_, lost)| *lost + times.takeover_after);
-        links.chain(takeovers).chain(kept.then(|| self.collected + COLLECT_INTERVAL)).min()
+        links.chain(restless).chain(takeovers).chain(kept.then(|| self.collected + COLLECT_INTERVAL)).min()
     }
 
     /// Does what is due.

@@ -124,6 +124,8 @@ pub enum CloseReason {
     Lost,
     /// Nothing came over it for too long.
     Silent,
+    /// It did not answer in time that it asks no more.
+    Restless,
     /// It did not say who it is in time.
     NoHello,
     /// What came is none of the protocol, or no terms.
@@ -160,6 +162,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::Lost => f.write_str("the connection ended"),
             Self::Silent => f.write_str("nothing came over it for too long"),
+            Self::Restless => f.write_str("the other end did not say in time that it asks no more"),
             Self::NoHello => f.write_str("the other end did not say who it is"),
             Self::Malformed(error) => write!(f, "what came is none of the protocol: {error}"),
             Self::MalformedSignal => f.write_str("a signal that is no control message came"),

@@ -100,6 +100,8 @@ pub(crate) struct Peer {
     pub(crate) told_role: Option<bool>,
     /// How often it was told that it may not, and has not answered that it rests.
     pub(crate) restless: u32,
+    /// Since when it owes an answer.
+    pub(crate) restless_since: Option<Instant>,
     /// What it said: whether this gateway may ask it.
     pub(crate) role: Option<bool>,
     /// This gateway asked it for its groups, and publishes them.

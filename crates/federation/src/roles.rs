@@ -4,7 +4,8 @@
 //! export say who may ask them: of the gateways of a cluster that are linked to them the one that comes first, as soon as
 //! every other was told that it may not and has answered that it rests, whomever it had asked. A gateway that may asks one
 //! of them, and none as long as any says that it may not. Who comes first is a matter of ids and of the two clusters
-//! ([`rank`]), so all judge alike, and other pairs of clusters use other gateways.
+//! ([`rank`]), so all judge alike, and other pairs of clusters use other gateways. One that was told that it may not, and has
+//! not answered within [`crate::Times::dead_after`], is as one that is dead: its link ends, and it holds up nobody any more.
 //!
 //! Who lost the gateway that it asked waits for [`crate::Times::takeover_after`] before it asks another: what the lost one
 //! had sent to the nodes of its cluster is read by then, so that nothing overtakes it. So does who may ask and could not
@@ -22,7 +23,7 @@ use crate::{
 use bytes::BufMut;
 
 /// The place of a gateway among those of its cluster, for a pair of clusters. Lower is first.
-fn rank(one: &ClusterName, other: &ClusterName, gateway: AgentId) -> (u64, AgentId) {
+pub(crate) fn rank(one: &ClusterName, other: &ClusterName, gateway: AgentId) -> (u64, AgentId) {
     let (first, second) = if one < other { (one, other) } else { (other, one) };
     (hash(&[first.as_str().as_bytes(), second.as_str().as_bytes(), &gateway.0.to_be_bytes()]), gateway)
 }
@@ -39,24 +40,27 @@ impl Federation {
     }
 
     /// A link to a gateway of this cluster came or went, or one of them asks no more: who may ask is judged again.
-    pub(crate) fn elect(&mut self, cluster: &ClusterName) {
+    pub(crate) fn elect(&mut self, now: Instant, cluster: &ClusterName) {
         let linked = self.linked(cluster);
         let Some((&first, others)) = linked.split_first() else { return };
         for &other in others {
-            self.say_role(other, false);
+            self.say_role(now, other, false);
         }
         if others.iter().all(|other| self.peer(*other).restless == 0) {
-            self.say_role(first, true);
+            self.say_role(now, first, true);
         } else if self.peer(first).told_role.is_none() {
-            self.say_role(first, false);
+            self.say_role(now, first, false);
         }
     }
 
-    fn say_role(&mut self, peer: PeerId, may_ask: bool) {
+    fn say_role(&mut self, now: Instant, peer: PeerId, may_ask: bool) {
         let state = self.peer_mut(peer);
         let Some(link) = state.link.filter(|_| state.told_role != Some(may_ask)) else { return };
         state.told_role = Some(may_ask);
-        state.restless += u32::from(!may_ask);
+        if !may_ask {
+            state.restless += 1;
+            state.restless_since.get_or_insert(now);
+        }
         if let Some(state) = self.links.get_mut(&link) {
             state.control(Kind::Role, |out| out.put_u8(may_ask.into()));
         }
@@ -89,12 +93,13 @@ impl Federation {
     }
 
     /// The other side was told that it may not ask, and asks nobody of this cluster.
-    pub(crate) fn rests(&mut self, peer: PeerId) -> Result<(), CodecError> {
+    pub(crate) fn rests(&mut self, now: Instant, peer: PeerId) -> Result<(), CodecError> {
         let state = self.peer_mut(peer);
         state.restless = state.restless.checked_sub(1).ok_or(CodecError::Invalid("rest that nobody asked for"))?;
+        state.restless_since = (state.restless > 0).then_some(now);
         state.in_step = false;
         let cluster = state.cluster.clone();
-        self.elect(&cluster);
+        self.elect(now, &cluster);
         Ok(())
     }
 
@@ -171,7 +176,8 @@ impl Federation {
     pub(crate) fn stand_in(&mut self, now: Instant, peer: PeerId) {
         let state = self.peer_mut(peer);
         let (asked, role) = (std::mem::take(&mut state.asked), state.role.take());
-        (state.in_step, state.told_role, state.restless, state.unanswered) = (false, None, 0, 0);
+        (state.in_step, state.told_role, state.unanswered) = (false, None, 0);
+        (state.restless, state.restless_since) = (0, None);
         let cluster = state.cluster.clone();
         if asked {
             self.takeovers.insert(cluster.clone(), (Some(peer), now));
@@ -179,7 +185,7 @@ impl Federation {
             // It spoke for another one, which may be lost with it.
             self.takeovers.insert(cluster.clone(), (None, now));
         }
-        self.elect(&cluster);
+        self.elect(now, &cluster);
         self.choose(now, &cluster);
     }
 }

@@ -20,7 +20,8 @@ pub struct ExportRule {
 pub struct Times {
     /// A sign of life goes out when nothing was written for so long. Default 500 ms.
     pub ping_after: Duration,
-    /// A link that brought nothing for so long is dead. Default 2.5 s.
+    /// A link that brought nothing for so long is dead, and so is one whose gateway does not answer for so long that it asks
+    /// no more. Default 2.5 s.
     pub dead_after: Duration,
     /// A link that has not said who it is by then is closed. Default 5 s.
     pub hello_within: Duration,

@@ -129,6 +129,46 @@ fn a_gateway_that_returns_by_one_link_waits_for_one_that_publishes_by_another() 
 }
 
 #[test]
+fn one_that_never_says_that_it_rests_holds_up_the_others_no_longer_than_a_dead_one() {
+    use crate::{
+        codec::{
+            frame::{Kind, head},
+            hello::Hello,
+        },
+        roles::rank,
+    };
+    let mut world = pairs();
+    let (east, west) = (cluster("east"), cluster("west"));
+    let first = rank(&east, &west, AgentId(3));
+    let behind = (5..).map(AgentId).find(|other| first < rank(&east, &west, *other)).expect("half of all");
+    // It is let ask, as it is alone, and answers pings, and nothing else.
+    let (stubborn, now) = (LinkId(1_000), world.now);
+    let Settings { node, place, .. } = settings("west", behind.0);
+    let hello = Hello { lowest: 1, highest: 1, features: 0, cluster: west, gateway: behind, epoch: 1, node, place };
+    let mut body = BytesMut::new();
+    hello.put(&mut body);
+    world.gateways[0].machine.link_opened(now, stubborn, None, false);
+    let say = |world: &mut World, kind, body: &[u8]| {
+        let frame = [&head(kind, 0, body.len())[..], body].concat();
+        world.gateways[0].machine.handle_link(world.now, stubborn, &frame);
+        world.run();
+    };
+    say(&mut world, Kind::Hello, &body);
+    world.link(0, 2);
+    for _ in 0..8 {
+        world.pass(Duration::from_millis(300));
+        say(&mut world, Kind::Ping, &[0; 8]);
+        assert!(asked(&world, 2).is_empty(), "the other one may publish still");
+    }
+    world.pass(Duration::from_millis(100) + TAKEN_OVER);
+    assert_eq!(asked(&world, 2), [AgentId(1)]);
+    let ended = |notice: &Notice| matches!(notice, Notice::Unlinked { reason: CloseReason::Restless, .. });
+    assert!(world.gateways[0].notices.iter().any(ended));
+    world.join(0, "orders", &pid("shop@east", 1));
+    assert_eq!(published(&world).len(), 1);
+}
+
+#[test]
 fn rest_that_nobody_asked_for_ends_the_link() {
     use crate::codec::frame::{Kind, head};
     let mut world = World::new(&["east", "west"]);
