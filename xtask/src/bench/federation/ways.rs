@@ -28,7 +28,7 @@ struct Proxied {
 const PLAIN: Proxied = Proxied { name: "plain", proxy_port: 7_001, node_port: 7_002, secured: false };
 const SECURED: Proxied = Proxied { name: "secured", proxy_port: 7_003, node_port: 7_004, secured: true };
 /// What gateways agree on, for the proxies, too.
-const CIPHERS: &str = "TLS_AES_256_GCM_SHA384";
+const CIPHERS: &str = "TLS_AES_128_GCM_SHA256";
 
 /// Two nodes, and what is between.
 pub(super) struct Way {
