@@ -14,7 +14,7 @@ use crate::{
     CloseReason, Federation, LinkId, Notice, Output, cells,
     codec::{
         CodecError, Reader,
-        frame::{Body, Inbound, Kind, head},
+        frame::{Body, HEAD_BYTES, Inbound, Kind, head},
         hello::{Hello, VERSION, ZSTD},
         put_bytes16, put_text8,
     },
@@ -23,6 +23,7 @@ use crate::{
     link::{Link, State, nonce},
     peer::{Peer, PeerId, Traffic, Window},
     refusal::{Refusal, Refusals},
+    squeeze::Squeezed,
 };
 
 /// A link that is never quiet is pinged so often, to know how long a ping takes.
@@ -128,6 +129,8 @@ impl Federation {
                 return Err(error);
             }
         };
+        let (plain_bytes, squeezed_bytes) = (plain.len() as u64, (HEAD_BYTES + body.len()) as u64);
+        self.peer_mut(peer).traffic.squeezed_in.add(Squeezed { plain_bytes, squeezed_bytes });
         let mut rest = &plain[..];
         // Each of them may end the link.
         while let Some(state) = self.links.get_mut(&link) {

@@ -84,7 +84,7 @@ pub use crate::{
     refusal::{Refusal, Refusals},
     services::Service,
     settings::{ExportRule, Limits, Settings, Times},
-    squeeze::Squeezer,
+    squeeze::{Squeezed, Squeezer},
     status::{GatewayStatus, Sizes, Status},
 };
 use crate::{
@@ -198,6 +198,13 @@ impl Federation {
     #[must_use]
     pub fn squeezes(&self, link: LinkId) -> bool {
         self.links.get(&link).is_some_and(|link| link.squeezes)
+    }
+
+    /// So much was compressed of what was written to a link.
+    pub fn squeezed_out(&mut self, link: LinkId, squeezed: Squeezed) {
+        if let Some(peer) = self.links.get(&link).and_then(Link::peer) {
+            self.peer_mut(peer).traffic.squeezed_out.add(squeezed);
+        }
     }
 
     /// When the machine wants to be woken: see [`Federation::handle_timeout`].

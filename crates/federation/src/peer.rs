@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Place};
 
-use crate::{directory::Directory, link::LinkId, refusal::Refusals};
+use crate::{directory::Directory, link::LinkId, refusal::Refusals, squeeze::Squeezed};
 
 /// A far gateway. A gateway knows at most 64, each a bit of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,10 @@ pub struct Traffic {
     pub bytes_out: u64,
     /// Bytes that came in.
     pub bytes_in: u64,
+    /// What of that went out compressed.
+    pub squeezed_out: Squeezed,
+    /// What of that came in compressed.
+    pub squeezed_in: Squeezed,
 }
 
 /// See the module.

@@ -44,6 +44,23 @@ struct Trial {
     next: u32,
 }
 
+/// What was compressed, before and after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Squeezed {
+    /// Bytes of the frames as they are.
+    pub plain_bytes: u64,
+    /// Bytes of the frames that hold them.
+    pub squeezed_bytes: u64,
+}
+
+impl Squeezed {
+    /// Counts more.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.plain_bytes += more.plain_bytes;
+        self.squeezed_bytes += more.squeezed_bytes;
+    }
+}
+
 /// Compresses what goes out of one link. It holds nothing of what it compressed.
 pub struct Squeezer {
     /// Made when it is needed first.
@@ -52,12 +69,13 @@ pub struct Squeezer {
     /// A piece in a row, and what it becomes.
     plain: Vec<u8>,
     room: Vec<u8>,
+    done: Squeezed,
 }
 
 impl Default for Squeezer {
     fn default() -> Self {
         let trial = Trial { pause: 0, next: PAUSE_FIRST };
-        Self { compressor: None, lanes: [trial; LANES], plain: Vec::new(), room: Vec::new() }
+        Self { compressor: None, lanes: [trial; LANES], plain: Vec::new(), room: Vec::new(), done: Squeezed::default() }
     }
 }
 
@@ -68,6 +86,11 @@ impl fmt::Debug for Squeezer {
 }
 
 impl Squeezer {
+    /// What was compressed since this was asked last: see [`crate::Federation::squeezed_out`].
+    pub fn done(&mut self) -> Squeezed {
+        std::mem::take(&mut self.done)
+    }
+
     /// The frame that holds this piece compressed; none where the piece is to be written as it is.
     pub fn squeeze(&mut self, piece: &Piece) -> Option<Bytes> {
         let head_bytes = piece.head.map_or(0, |head| head.len());
@@ -105,6 +128,7 @@ impl Squeezer {
         frame.put_u32(squeezed as u32);
         frame.put_slice(&self.room);
         frame.put_bytes(0, padding);
+        self.done.add(Squeezed { plain_bytes: size as u64, squeezed_bytes: frame.len() as u64 });
         Some(frame.freeze())
     }
 }
@@ -180,10 +204,14 @@ mod tests {
     fn what_repeats_shrinks_and_comes_back_with_its_head() {
         let text = b"{order, 4711, <<\"a customer in the north\">>, [{item, 1}]}".repeat(500);
         let part = Piece { head: Some(head(Kind::Part, 3, text.len())), body: text.clone().into(), lane: 3 };
-        let frame = Squeezer::default().squeeze(&part).expect("it shrinks");
+        let mut squeezer = Squeezer::default();
+        let frame = squeezer.squeeze(&part).expect("it shrinks");
         assert!(frame.len() * 10 < text.len(), "{} of {}", frame.len(), text.len());
         assert_eq!(frame[..HEAD_BYTES], head(Kind::Squeezed, 3, frame.len() - HEAD_BYTES));
         assert_eq!(inflated(&frame), Ok([&head(Kind::Part, 3, text.len())[..], &text].concat()));
+        let plain_bytes = (HEAD_BYTES + text.len()) as u64;
+        assert_eq!(squeezer.done(), Squeezed { plain_bytes, squeezed_bytes: frame.len() as u64 });
+        assert_eq!(squeezer.done(), Squeezed::default(), "nothing since then");
     }
 
     #[test]

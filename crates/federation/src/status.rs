@@ -41,6 +41,8 @@ pub struct GatewayStatus {
     pub round_trip: Option<Duration>,
     /// For how long the link is up; `None` when it is not.
     pub up: Option<Duration>,
+    /// Whether the link is compressed, because both ends want it.
+    pub squeezes: bool,
     /// Whether what it announces is published here; of several gateways of a cluster one is asked.
     pub asked: bool,
     /// Groups and members that it announces.
@@ -82,6 +84,7 @@ impl Federation {
                 place: peer.place.clone(),
                 round_trip: peer.round_trip,
                 up: peer.link.map(|_| now.since(peer.since)),
+                squeezes: peer.link.is_some_and(|link| self.squeezes(link)),
                 asked: peer.asked,
                 groups: peer.directory.groups.len(),
                 members: peer.directory.members,

@@ -21,7 +21,9 @@ use metacluster_erl::{
         term::{self, Limits},
     },
 };
-use metacluster_federation::{CloseReason, Federation, GroupKey, LinkId, Notice, Output, Piece, Refusal, Status};
+use metacluster_federation::{
+    CloseReason, Federation, GroupKey, LinkId, Notice, Output, Piece, Refusal, Squeezed, Status,
+};
 use metacluster_types::{AgentId, ClusterName, EventKind, NodeName, Subject};
 use tokio::{
     sync::{Notify, watch},
@@ -169,10 +171,12 @@ impl Hub {
         self.feed(|machine, now| machine.handle_link(now, link, bytes));
     }
 
-    /// What is to be written to a link now, and whether it may be compressed.
-    pub(crate) fn take(&self, link: LinkId, pieces: &mut Vec<Piece>) -> bool {
+    /// What is to be written to a link now, and whether it may be compressed. `before` is what of the last that was taken
+    /// was.
+    pub(crate) fn take(&self, link: LinkId, pieces: &mut Vec<Piece>, before: Squeezed) -> bool {
         let now = self.clock.now();
         let mut state = self.lock();
+        state.machine.squeezed_out(link, before);
         let mut bytes = 0;
         while bytes < BATCH_BYTES
             && let Some(piece) = state.machine.poll_transmit(now, link)

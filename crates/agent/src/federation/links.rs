@@ -226,7 +226,7 @@ async fn write(hub: &Hub, link: LinkId, outlet: &Outlet, mut writer: &Ways) -> O
     let (mut batch, mut pieces, mut squeezer) = (Chain::default(), Vec::new(), Squeezer::default());
     loop {
         // Others go on with the machine while this is compressed.
-        let squeezes = hub.take(link, &mut pieces);
+        let squeezes = hub.take(link, &mut pieces, squeezer.done());
         for piece in pieces.drain(..) {
             if let Some(frame) = squeezes.then(|| squeezer.squeeze(&piece)).flatten() {
                 batch.put_shared(&frame);

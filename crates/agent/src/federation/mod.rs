@@ -42,7 +42,7 @@ pub use metacluster_federation::cells;
 use peers::Peers;
 pub use services::{PartitionView, ServiceView, ServicesAnswer};
 pub use tls::{Identity, IdentityFault};
-pub use view::{FederationAnswer, GatewayView};
+pub use view::{CompressedView, FederationAnswer, GatewayView};
 
 /// The gateway, for who asks it; empty until it runs.
 #[derive(Clone, Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use metacluster_federation::{Refusals, Status};
+use metacluster_federation::{Refusals, Squeezed, Status};
 use metacluster_types::{ClusterName, NodeName, Place};
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +63,34 @@ pub struct GatewayView {
     pub bytes_out: u64,
     /// See `signals_out`.
     pub bytes_in: u64,
+    /// Whether the link is compressed, because both ends want it.
+    #[serde(default)]
+    pub compressed: bool,
+    /// What went out and came in compressed, where something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed_out: Option<CompressedView>,
+    /// See `compressed_out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed_in: Option<CompressedView>,
     /// Bytes that wait to be written.
     pub waiting_bytes: usize,
     /// What did not cross, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
+}
+
+/// Bytes before and after compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressedView {
+    /// Before.
+    pub plain_bytes: u64,
+    /// After: this is what crossed.
+    pub compressed_bytes: u64,
+}
+
+fn compressed(squeezed: Squeezed) -> Option<CompressedView> {
+    let Squeezed { plain_bytes, squeezed_bytes } = squeezed;
+    (plain_bytes > 0).then_some(CompressedView { plain_bytes, compressed_bytes: squeezed_bytes })
 }
 
 fn named(refusals: &Refusals) -> BTreeMap<String, u64> {
@@ -89,6 +112,9 @@ pub(super) fn answer(status: &Status) -> FederationAnswer {
         signals_in: gateway.traffic.signals_in,
         bytes_out: gateway.traffic.bytes_out,
         bytes_in: gateway.traffic.bytes_in,
+        compressed: gateway.squeezes,
+        compressed_out: compressed(gateway.traffic.squeezed_out),
+        compressed_in: compressed(gateway.traffic.squeezed_in),
         waiting_bytes: gateway.waiting_bytes,
         refused: named(&gateway.refusals),
     };

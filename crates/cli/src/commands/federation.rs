@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use metacluster_agent::federation::{FederationAnswer, Identity, issue::Authority};
+use metacluster_agent::federation::{CompressedView, FederationAnswer, GatewayView, Identity, issue::Authority};
 use metacluster_types::ClusterName;
 use serde::Deserialize;
 
@@ -135,8 +135,11 @@ async fn status(listing: Listing) -> Outcome {
     let mut table = Table::new(&["CLUSTER", "GATEWAY", "LINK", "GROUPS", "MEMBERS", "OUT", "IN", "REFUSED"]);
     for gateway in &answer.gateways {
         let link = match gateway.linked_seconds {
-            Some(seconds) if gateway.publishing => Cell::toned(&format!("up {seconds}s"), Tone::Good),
-            Some(seconds) => Cell::toned(&format!("up {seconds}s, stands by"), Tone::Good),
+            Some(seconds) => {
+                let standing = if gateway.publishing { "" } else { ", stands by" };
+                let zstd = if gateway.compressed { ", zstd" } else { "" };
+                Cell::toned(&format!("up {seconds}s{standing}{zstd}"), Tone::Good)
+            }
             None if answer.cut.contains(&gateway.cluster) => Cell::toned("cut", Tone::Doubtful),
             None => Cell::toned("down", Tone::Bad),
         };
@@ -156,6 +159,14 @@ async fn status(listing: Listing) -> Outcome {
     let kinds = |counts: &BTreeMap<String, u64>| {
         counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
     };
+    for gateway in &answer.gateways {
+        let ways = [("to", gateway.compressed_out), ("from", gateway.compressed_in)];
+        for (way, CompressedView { plain_bytes, compressed_bytes }) in ways.iter().filter_map(|(w, c)| Some((w, (*c)?)))
+        {
+            let GatewayView { cluster, node, .. } = gateway;
+            text.push_str(&format!("compressed {way} {cluster} ({node}): {plain_bytes} bytes to {compressed_bytes}\n"));
+        }
+    }
     for gateway in answer.gateways.iter().filter(|gateway| !gateway.refused.is_empty()) {
         text.push_str(&format!("refused of {} ({}): {}\n", gateway.cluster, gateway.node, kinds(&gateway.refused)));
     }

@@ -127,7 +127,7 @@ impl Cluster {
         })
     }
 
-    fn federation(&self, what: &[&str]) -> Result<String> {
+    pub(crate) fn federation(&self, what: &[&str]) -> Result<String> {
         let output = self.agent.ask(&[&["federation"], what].concat())?;
         ensure!(output.status.success(), "{what:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)

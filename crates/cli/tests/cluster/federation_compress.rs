@@ -49,6 +49,15 @@ fn crossed(settings: [&str; 2]) -> Result<u64> {
         ))?;
         assert_eq!(arrived, "true");
     }
+    let status = west.agent.get("/v1/federation")?["gateways"][0].clone();
+    let text = west.federation(&["status"])?;
+    let both = settings == [COMPRESS, COMPRESS];
+    assert_eq!(status["compressed"], both, "{status}");
+    assert_eq!(text.contains(", zstd"), both, "{text}");
+    assert_eq!(text.contains("compressed to east"), both, "{text}");
+    let out = &status["compressed_out"];
+    let ratio = out["plain_bytes"].as_u64().zip(out["compressed_bytes"].as_u64()).map(|(plain, sent)| plain / sent);
+    assert_eq!(ratio.is_some_and(|ratio| ratio > 10), both, "{status}");
     Ok(west.sent_bytes()? - before)
 }
 

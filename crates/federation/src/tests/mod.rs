@@ -189,6 +189,7 @@ impl World {
                     out.extend_from_slice(piece.head.as_ref().map_or(&[][..], |head| head));
                     out.extend_from_slice(&piece.body);
                 }
+                gateway.machine.squeezed_out(link, squeezer.done());
                 self.carried += out.len();
                 if let Some((other, there)) = self.wires.get(&link).copied() {
                     if let Some(held) = self.held.get_mut(&(place, other)) {

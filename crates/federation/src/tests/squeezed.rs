@@ -49,6 +49,17 @@ fn what_both_offer_is_used_and_what_one_does_not_is_not() {
         }
         let carried = world.carried - before;
         assert!((least..=most).contains(&carried), "{compress:?}: {carried} bytes crossed");
+        let traffic = |world: &World, place: usize| {
+            let status = world.gateways[place].machine.status(world.now).gateways.remove(0);
+            (status.squeezes, status.traffic.squeezed_out, status.traffic.squeezed_in)
+        };
+        let ((here, _, came), (there, went, _)) = (traffic(&world, 0), traffic(&world, 1));
+        assert_eq!((here, there, went), (most < 300_000, most < 300_000, came), "{compress:?}");
+        if here {
+            assert!(went.plain_bytes > 300_000 && went.squeezed_bytes < carried as u64, "{went:?}");
+        } else {
+            assert_eq!(went.plain_bytes, 0);
+        }
     }
 }
 
