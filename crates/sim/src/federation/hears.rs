@@ -38,7 +38,13 @@ impl World {
                 Some(_) | None => {}
             }
         }
-        self.delivered(gateway, &control, payload.as_ref())
+        let garbles = self.scenario.sabotage == Some(Sabotage::Garble);
+        let garbled = payload.as_ref().filter(|bytes| garbles && bytes.len() > 40_000).map(|bytes| {
+            let mut bytes = bytes.to_vec();
+            bytes[20_000] ^= 1;
+            Bytes::from(bytes)
+        });
+        self.delivered(gateway, &control, garbled.or(payload).as_ref())
     }
 
     fn delivered(&mut self, gateway: usize, control: &Bytes, payload: Option<&Bytes>) -> Result<(), Violation> {
@@ -59,7 +65,7 @@ impl World {
         let at = self.gateways[gateway].at;
         match control {
             Control::SendSender { from, mut to, .. } => {
-                let Some(message) = payload.as_ref().and_then(Message::read) else { return Ok(()) };
+                let message = payload.as_ref().and_then(Message::read).ok_or(Violation::Garbled { at })?;
                 if self.scenario.sabotage == Some(Sabotage::Misdeliver) {
                     to = self.clusters[at].actors[(to.id as usize) % self.clusters[at].actors.len()].pid.clone();
                 }

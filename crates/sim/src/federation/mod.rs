@@ -129,6 +129,8 @@ pub enum Sabotage {
     Reorder,
     /// A message goes to another process.
     Misdeliver,
+    /// A bit of what a large message holds is changed.
+    Garble,
     /// The end of what is monitored is not told.
     LoseDown,
     /// It is told twice.
@@ -160,6 +162,12 @@ pub enum Violation {
         sequence: u64,
         /// The last one before.
         last: u64,
+    },
+    /// What a message holds is not what was sent.
+    #[error("in cluster {at}, a message came that nobody sent so")]
+    Garbled {
+        /// Where it came to.
+        at: usize,
     },
     /// A pid stood for one process, and then for another.
     #[error("a pid that stands for {was:?} came as {is:?}")]

@@ -95,22 +95,39 @@ fn process(term: &Term) -> Option<Process> {
     }
 }
 
+/// Of so many messages one is large.
+const LARGE_EVERY: u64 = 16;
+/// How large: some fit a frame of a link, some do not.
+const LARGE_BYTES: std::ops::Range<u64> = 10_000..110_000;
+
 impl Message {
+    /// What it holds besides: nothing in most.
+    fn cargo(&self) -> Vec<u8> {
+        let number = self.sequence + u64::from(self.from.number);
+        if !number.is_multiple_of(LARGE_EVERY) {
+            return Vec::new();
+        }
+        let size = LARGE_BYTES.start + number.wrapping_mul(7_919) % (LARGE_BYTES.end - LARGE_BYTES.start);
+        (0..size).map(|place| (place / 251 + number) as u8).collect()
+    }
+
     pub(super) fn to_term(&self) -> Term {
         let pids = self.pids.iter().map(|(pid, is)| Term::tuple([pid.into(), number(*is)]));
         let integer = |number| i64::try_from(number).unwrap_or(i64::MAX);
         let (sequence, way) = (integer(self.sequence), integer(self.way));
-        term!({m, (number(self.from)), (number(self.to)), (Term::Integer(sequence)), (Term::Integer(way)), (Term::list(pids))})
+        term!({m, (number(self.from)), (number(self.to)), (Term::Integer(sequence)), (Term::Integer(way)), (Term::binary(self.cargo())),
+            (Term::list(pids))})
     }
 
     pub(super) fn read(term: &Term) -> Option<Self> {
-        let [_, from, to, sequence, way, pids] = term.as_tuple()? else { return None };
+        let [_, from, to, sequence, way, cargo, pids] = term.as_tuple()? else { return None };
         let pid = |entry: &Term| match entry.as_tuple()? {
             [pid, is] => Some((pid.as_pid()?.clone(), process(is)?)),
             _ => None,
         };
         let pids = pids.as_list()?.iter().map(pid).collect::<Option<_>>()?;
         let (sequence, way) = (sequence.as_u64()?, way.as_u64()?);
-        Some(Self { from: process(from)?, to: process(to)?, sequence, way, pids })
+        let message = Self { from: process(from)?, to: process(to)?, sequence, way, pids };
+        (*cargo.as_binary()? == message.cargo()).then_some(message)
     }
 }

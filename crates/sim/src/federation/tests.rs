@@ -87,6 +87,7 @@ fn every_checker_bites() {
     bites(Sabotage::Duplicate, |rule| matches!(rule, Violation::OutOfOrder { .. }));
     bites(Sabotage::Reorder, |rule| matches!(rule, Violation::OutOfOrder { .. }));
     bites(Sabotage::Misdeliver, |rule| matches!(rule, Violation::WrongReceiver { .. }));
+    bites(Sabotage::Garble, |rule| matches!(rule, Violation::Garbled { .. }));
     bites(Sabotage::LoseDown, |rule| matches!(rule, Violation::NeverFired(..)));
     bites(Sabotage::RepeatDown, |rule| matches!(rule, Violation::FiredTwice(_)));
     bites(Sabotage::KeepMember, |rule| matches!(rule, Violation::NotConverged { .. } | Violation::Leftover { .. }));
