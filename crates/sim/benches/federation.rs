@@ -25,6 +25,6 @@ fn main() {
     let parted = after_partition(CLUSTERS, GROUPS, CHANGED);
     let across = (CLUSTERS / 2 * (CLUSTERS - CLUSTERS / 2)) as f64;
     row("simulated: a link again, 1 of 100 groups changed", "B", "-", parted.bytes as f64 / across);
-    row("simulated: in step after a partition, 50 ms apart", "s", "0.25", parted.time.as_secs_f64());
+    row("simulated: in step after a partition, 50 ms apart", "s", "0.3", parted.time.as_secs_f64());
     row("simulated: groups that are wrong then", "", "0", parted.wrong as f64);
 }
