@@ -67,9 +67,9 @@ async fn links_go_both_ways() {
     let (node, _) = node("linker@127.0.0.1").await;
     beam.join(&node).await;
     let mut process = node.spawn();
-    let waiter = "spawn(fun() -> process_flag(trap_exit, true), receive
+    let waiter = "Asks = self(), P = spawn(fun() -> process_flag(trap_exit, true), Asks ! {self(), traps}, receive
         {stop, Why} -> exit(Why);
-        {'EXIT', _, Why} -> persistent_term:put(exited, Why) end end).";
+        {'EXIT', _, Why} -> persistent_term:put(exited, Why) end end), receive {P, traps} -> P end.";
     let spawn = async || beam.eval(&node, waiter).await.as_pid().expect("a pid").clone();
     let stop = |why: &str| Term::tuple([atom("stop"), atom(why)]);
 

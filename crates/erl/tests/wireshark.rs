@@ -67,8 +67,9 @@ async fn talk(ours: &Node, beam: &Beam) {
     process.send(&theirs, Term::tuple([atom("link"), process.pid().clone().into()])).expect("room");
     assert_eq!(within("a link and back", process.recv()).await, Received::Message(atom("linked")));
     // Exits with and without a link, of which it hears; then it ends.
-    let hears = "spawn(fun() -> process_flag(trap_exit, true), receive {'EXIT', _, done} -> ok end, \
-                 receive {'EXIT', From, away} -> From ! away end end).";
+    let hears = "Asks = self(), P = spawn(fun() -> process_flag(trap_exit, true), Asks ! {self(), traps}, \
+                 receive {'EXIT', _, done} -> ok end, receive {'EXIT', From, away} -> From ! away end end), \
+                 receive {P, traps} -> P end.";
     let hears = beam.eval(ours, hears).await.as_pid().expect("a pid").clone();
     let linked = ours.spawn();
     linked.link(&hears);
