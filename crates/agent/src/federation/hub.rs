@@ -249,7 +249,8 @@ impl Hub {
         self.sooner.notify_one();
     }
 
-    /// Wakes the machine when it wants to be.
+    /// Wakes the machine when it wants to be. A link that opens, is up or is down brings the time forward, which is said; what
+    /// else happens puts it off, or is due no sooner than the next ping.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {
             let deadline = self.lock().machine.next_deadline();
@@ -330,11 +331,13 @@ impl Hub {
         let (kind, cluster, reason) = match notice {
             Notice::Linked { cluster, node } => {
                 info!("federation: linked to {cluster} by {node}");
+                self.sooner.notify_one();
                 self.changed.send_modify(|count| *count += 1);
                 (EventKind::ClusterLinked, cluster, format!("by {node}"))
             }
             Notice::Unlinked { cluster, node, reason } => {
                 warn!("federation: the link to {cluster} by {node} is down: {reason}");
+                self.sooner.notify_one();
                 self.changed.send_modify(|count| *count += 1);
                 (EventKind::ClusterUnlinked, cluster, reason.to_string())
             }
