@@ -104,39 +104,17 @@ impl Cells {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
 
     use metacluster_federation::cells::By;
-    use metacluster_types::{ClusterName, Tags, WallClock, Zone};
+    use metacluster_types::Zone;
 
     use super::*;
     use crate::view::{MemberNode, NodeState};
 
     fn member(id: u128, zone: &str) -> MemberView {
         let node = NodeName::new(&format!("shop@h{id}")).expect("a name");
-        MemberView {
-            id: AgentId(id),
-            name: format!("metacluster@h{id}"),
-            address: "10.0.0.4:45893".parse().expect("an address"),
-            cluster: ClusterName::new("main").expect("valid"),
-            zone: Zone::new(zone).ok(),
-            region: None,
-            roles: BTreeSet::new(),
-            tags: Tags::new(),
-            state: MemberState::Alive,
-            since: WallClock::new(SystemTime::UNIX_EPOCH),
-            reason: None,
-            own: id == 1,
-            epoch: 1,
-            instance: None,
-            round_trip_ms: None,
-            nodes: vec![MemberNode { name: node, state: NodeState::Up }],
-            nodes_total: 1,
-            links: 0,
-            key: None,
-            cell: None,
-            gateway: None,
-        }
+        let nodes = vec![MemberNode { name: node, state: NodeState::Up }];
+        MemberView { zone: Zone::new(zone).ok(), nodes, nodes_total: 1, ..MemberView::sample(id) }
     }
 
     fn members(count: u128) -> Vec<MemberView> {

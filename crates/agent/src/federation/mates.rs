@@ -98,37 +98,14 @@ pub(super) async fn follow(
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
 
-    use metacluster_types::{AgentId, ClusterName, Tags, WallClock};
+    use metacluster_types::AgentId;
 
     use super::*;
 
     /// A member of a cell that offers a gateway; the first one is the agent itself.
     fn member(id: u128, cell: &str) -> MemberView {
-        MemberView {
-            id: AgentId(id),
-            name: format!("metacluster@h{id}"),
-            address: "10.0.0.4:45893".parse().expect("an address"),
-            cluster: ClusterName::new("main").expect("valid"),
-            zone: None,
-            region: None,
-            roles: BTreeSet::new(),
-            tags: Tags::new(),
-            state: MemberState::Alive,
-            since: WallClock::new(SystemTime::UNIX_EPOCH),
-            reason: None,
-            own: id == 1,
-            epoch: 1,
-            instance: None,
-            round_trip_ms: None,
-            nodes: Vec::new(),
-            nodes_total: 0,
-            links: 0,
-            key: None,
-            cell: CellName::new(cell).ok(),
-            gateway: Some(4391),
-        }
+        MemberView { cell: CellName::new(cell).ok(), gateway: Some(4391), ..MemberView::sample(id) }
     }
 
     /// Two members of the cell `a`, and whether the agent itself comes first.

@@ -29,6 +29,8 @@ mod intake;
 mod keeper;
 mod own;
 mod resolver;
+#[cfg(test)]
+mod sample;
 mod socket;
 mod sources;
 mod state;
