@@ -15,7 +15,7 @@ use crate::{
     codec::{
         CodecError, Reader,
         frame::{Body, HEAD_BYTES, Inbound, Kind, head},
-        hello::{Hello, VERSION, ZSTD},
+        hello::{Hello, LET_GO, VERSION, ZSTD},
         put_bytes16, put_text8,
     },
     directory::Directory,
@@ -50,7 +50,7 @@ impl Federation {
         let hello = Hello {
             lowest: VERSION,
             highest: VERSION,
-            features: if self.settings.compress { ZSTD } else { 0 },
+            features: if self.settings.compress { LET_GO | ZSTD } else { LET_GO },
             cluster: self.settings.cluster.clone(),
             gateway: self.settings.gateway,
             epoch: self.settings.epoch,
@@ -166,6 +166,7 @@ impl Federation {
             Kind::Digest => self.digest_came(now, link, peer, body)?,
             Kind::Role => self.role_came(now, peer, body)?,
             Kind::Resting => self.rests(now, peer)?,
+            Kind::LetGo => self.is_let_go(link, peer, body)?,
             Kind::Differing => {
                 if self.awaits_groups(peer)? {
                     self.start_renewal(now, peer, Reader::new(body).u64()?);
@@ -246,6 +247,7 @@ impl Federation {
         if let Some(state) = self.links.get_mut(&link) {
             state.state = State::Up(peer);
             state.squeezes = self.settings.compress && hello.features & ZSTD != 0;
+            state.lets_go = hello.features & LET_GO != 0;
         }
         let (cluster, node) = (hello.cluster.clone(), hello.node.clone());
         self.outputs.push_back(Output::Notice(Notice::Linked { cluster, node }));

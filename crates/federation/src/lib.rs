@@ -120,6 +120,8 @@ pub struct Federation {
     /// Clusters whose gateway that was asked is lost (which one), or which let this gateway ask in the place of another
     /// one (none); and when.
     takeovers: BTreeMap<ClusterName, (Option<PeerId>, Instant)>,
+    /// Clusters of which another gateway is asked than the one that comes first; and when that one is known to stay.
+    returns: BTreeMap<ClusterName, Instant>,
     outputs: VecDeque<Output>,
     collected: Instant,
     /// Local messages that went nowhere for want of a gateway to count them at.
@@ -147,6 +149,7 @@ impl Federation {
             watches: Watches::default(),
             cut: BTreeSet::new(),
             takeovers: BTreeMap::new(),
+            returns: BTreeMap::new(),
             outputs: VecDeque::new(),
             collected: now,
             refusals: Refusals::default(),
@@ -219,7 +222,8 @@ impl Federation {
         let sizes = self.sizes();
         let kept = sizes.far + sizes.own > 0;
         let takeovers = self.takeovers.values().map(|(_, lost)| *lost + times.takeover_after);
-        links.chain(restless).chain(takeovers).chain(kept.then(|| self.collected + COLLECT_INTERVAL)).min()
+        let turns = takeovers.chain(self.returns.values().copied());
+        links.chain(restless).chain(turns).chain(kept.then(|| self.collected + COLLECT_INTERVAL)).min()
     }
 
     /// Does what is due.

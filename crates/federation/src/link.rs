@@ -53,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) woken: bool,
     /// Both ends offer compression.
     pub(crate) squeezes: bool,
+    /// Both ends understand that one of them lets the other one go.
+    pub(crate) lets_go: bool,
 }
 
 impl Link {
@@ -77,6 +79,7 @@ impl Link {
             probed: now,
             woken: false,
             squeezes: false,
+            lets_go: false,
         }
     }
 

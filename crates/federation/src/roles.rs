@@ -11,6 +11,15 @@
 //! had sent to the nodes of its cluster is read by then, so that nothing overtakes it. So does who may ask and could not
 //! before: the nodes hear from another gateway, or from nobody, that what was published is no more, and must know it
 //! before they hear of the same members again.
+//!
+//! Who asks one that is not the first goes back to the first when that one has returned, for those that export do the same
+//! with who may ask: both ways are by the same two gateways again, so that a pid which came by the one goes home by the
+//! other. It lets the one go that it asked, and waits as above. The first one must have been linked for
+//! [`crate::Times::settled_after`], or one that comes and goes would take all that is published with it each time. The way
+//! back from it does not wait so: all that export must say the same of who may ask, and rank is what all know alike, while
+//! each has links of its own age. A gateway that does not know that it may be let go ([`LET_GO`]) is asked until it is lost.
+//!
+//! [`LET_GO`]: crate::codec::hello::LET_GO
 
 use metacluster_types::{AgentId, ClusterName, Instant};
 
@@ -18,6 +27,7 @@ use crate::{
     Federation,
     codec::{CodecError, Reader, frame::Kind},
     directory::hash,
+    link::LinkId,
     peer::PeerId,
 };
 use bytes::BufMut;
@@ -105,6 +115,7 @@ impl Federation {
 
     /// A role, a link or a time is another: judges whom of a cluster to ask for its groups, and asks.
     pub(crate) fn choose(&mut self, now: Instant, cluster: &ClusterName) {
+        self.returns.remove(cluster);
         let linked = self.linked(cluster);
         let asked = linked.iter().copied().find(|peer| self.peer(*peer).asked);
         if linked.iter().any(|peer| self.peer(*peer).role == Some(false)) {
@@ -113,8 +124,8 @@ impl Federation {
             }
             return;
         }
-        if asked.is_some() {
-            return;
+        if let (Some(asked), Some(first)) = (asked, linked.first()) {
+            return self.go_back(now, cluster, asked, *first);
         }
         let Some(first) = linked.into_iter().find(|peer| self.peer(*peer).role == Some(true)) else { return };
         let waits = self
@@ -125,6 +136,37 @@ impl Federation {
             self.takeovers.remove(cluster);
             self.ask(first);
         }
+    }
+
+    /// One is asked, and this one comes first: it is to be asked in its place, once it may be and is known to stay.
+    fn go_back(&mut self, now: Instant, cluster: &ClusterName, asked: PeerId, first: PeerId) {
+        if asked == first || self.peer(first).role != Some(true) {
+            return;
+        }
+        let Some(link) = self.peer(asked).link.filter(|link| self.lets_go(*link)) else { return };
+        let settled = self.peer(first).since + self.settings.times.settled_after;
+        if now < settled {
+            self.returns.insert(cluster.clone(), settled);
+            return;
+        }
+        self.rest(now, asked);
+        if let Some(state) = self.links.get_mut(&link) {
+            state.control(Kind::LetGo, |_| {});
+        }
+        self.wake(link);
+        self.takeovers.insert(cluster.clone(), (None, now));
+    }
+
+    fn lets_go(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.lets_go)
+    }
+
+    /// The other side asks no more: it is told no change from now on. What it asked for before is answered still, as it
+    /// counts the answers.
+    pub(crate) fn is_let_go(&mut self, link: LinkId, peer: PeerId, body: &[u8]) -> Result<(), CodecError> {
+        Reader::new(body).end()?;
+        let asked = std::mem::take(&mut self.peer_mut(peer).in_step);
+        if asked && self.lets_go(link) { Ok(()) } else { Err(CodecError::Invalid("letting go of what nobody held")) }
     }
 
     /// Asks for the groups of a gateway, by what is known of them.
@@ -162,11 +204,12 @@ impl Federation {
         state.asked && state.unanswered == 0
     }
 
-    /// Those who waited long enough take over.
+    /// Those who waited long enough take over, and those who stayed long enough are gone back to.
     pub(crate) fn take_over(&mut self, now: Instant) {
         let after = self.settings.times.takeover_after;
-        let due: Vec<ClusterName> =
+        let mut due: Vec<ClusterName> =
             self.takeovers.extract_if(.., |_, (_, at)| now.since(*at) >= after).map(|(c, _)| c).collect();
+        due.extend(self.returns.extract_if(.., |_, at| *at <= now).map(|(c, _)| c));
         for cluster in due {
             self.choose(now, &cluster);
         }

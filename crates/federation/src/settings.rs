@@ -28,6 +28,9 @@ pub struct Times {
     /// How long what another gateway had sent, or its loss, may take to be known to the nodes, before one takes its place.
     /// Default 250 ms.
     pub takeover_after: Duration,
+    /// How long a gateway that comes before the one that is asked must have been linked before it is asked in its place.
+    /// Longer than [`Times::dead_after`], so that it was heard both ways. Default 5 s.
+    pub settled_after: Duration,
     /// How long a pid or a port that was handed out in a message stays usable without being used. Default 1 h.
     pub identifier_idle: Duration,
     /// How long a reference does, when no monitor holds it. Default 60 s.
@@ -41,6 +44,7 @@ impl Default for Times {
             dead_after: Duration::from_millis(2_500),
             hello_within: Duration::from_secs(5),
             takeover_after: Duration::from_millis(250),
+            settled_after: Duration::from_secs(5),
             identifier_idle: Duration::from_secs(3_600),
             reference_idle: Duration::from_secs(60),
         }

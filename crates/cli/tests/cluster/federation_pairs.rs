@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// Calls work again within this time.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const AGAIN: Duration = Duration::from_secs(2);
 
 /// A gateway, its host, and a node there.
-struct Gateway {
-    beam: Beam,
-    agent: Agent,
-    host: Host,
+pub(crate) struct Gateway {
+    pub(crate) beam: Beam,
+    pub(crate) agent: Agent,
+    pub(crate) host: Host,
 }
 
 impl Gateway {
@@ -35,14 +35,14 @@ impl Gateway {
         Ok(gateways.iter().filter(|gateway| gateway["linked"] == true).count())
     }
 
-    fn restart(&mut self) -> Result<()> {
+    pub(crate) fn restart(&mut self) -> Result<()> {
         self.agent = self.host.agent(binary()).arguments(&["agent", "--config", "metacluster.toml"]).start()?;
         Ok(())
     }
 }
 
 /// Both gateways of both clusters, each linked to each, and the two nodes of each cluster meshed.
-fn start() -> Result<[[Gateway; 2]; 2]> {
+pub(crate) fn start() -> Result<[[Gateway; 2]; 2]> {
     let network = Network::new()?;
     let hosts: [Host; 4] = network.hosts()?;
     let clusters = [("east", [0, 1], [2, 3]), ("west", [2, 3], [0, 1])];
@@ -106,7 +106,7 @@ fn start() -> Result<[[Gateway; 2]; 2]> {
     Ok(pairs)
 }
 
-fn wait_all_linked(pairs: &[[Gateway; 2]; 2]) -> Result<()> {
+pub(crate) fn wait_all_linked(pairs: &[[Gateway; 2]; 2]) -> Result<()> {
     for gateway in pairs.iter().flatten() {
         eventually(SOON, "each gateway is linked to both of the other side", || match gateway.links()? {
             2 => Ok(()),
@@ -117,7 +117,7 @@ fn wait_all_linked(pairs: &[[Gateway; 2]; 2]) -> Result<()> {
 }
 
 /// Who publishes, once it is one.
-fn publisher(pair: &[Gateway; 2]) -> Result<usize> {
+pub(crate) fn publisher(pair: &[Gateway; 2]) -> Result<usize> {
     eventually_value(SOON, "one of two publishes", || match [pair[0].publishes()?, pair[1].publishes()?] {
         [true, false] => Ok(0),
         [false, true] => Ok(1),
@@ -126,7 +126,7 @@ fn publisher(pair: &[Gateway; 2]) -> Result<usize> {
 }
 
 /// Two servers, `a` and `b`, on the two nodes: each knows whether a message was for it, and in order.
-fn serve(east: &[Gateway; 2]) -> Result<()> {
+pub(crate) fn serve(east: &[Gateway; 2]) -> Result<()> {
     for (gateway, name) in east.iter().zip(["a", "b"]) {
         gateway.beam.eval(&format!(
             "register(server, spawn(fun() -> ok = pg:join({{orders, {name}}}, self()),
@@ -142,7 +142,7 @@ fn serve(east: &[Gateway; 2]) -> Result<()> {
 }
 
 /// One process that numbers what it sends to `a`, and one that calls `b` and keeps the longest time without an answer.
-fn load(client: &Beam) -> Result<()> {
+pub(crate) fn load(client: &Beam) -> Result<()> {
     client.eval(
         "Members = fun(Name) -> pg:get_members({orders, Name}) end,
          register(sender, spawn(fun() -> (fun Loop(N, Most) ->
@@ -171,7 +171,7 @@ fn load(client: &Beam) -> Result<()> {
 }
 
 /// Good calls so far, bad ones, and the longest time without a good one in milliseconds.
-fn calls(client: &Beam) -> Result<(u64, u64, u64)> {
+pub(crate) fn calls(client: &Beam) -> Result<(u64, u64, u64)> {
     let text =
         client.eval("caller ! {report, self()}, receive {report, G, B, W} -> {G, B, W} after 10000 -> late end")?;
     let numbers: Vec<u64> = text
@@ -184,7 +184,7 @@ fn calls(client: &Beam) -> Result<(u64, u64, u64)> {
 }
 
 /// Waits for so many more good calls.
-fn wait_calls(client: &Beam, more: u64) -> Result<()> {
+pub(crate) fn wait_calls(client: &Beam, more: u64) -> Result<()> {
     let (before, ..) = calls(client)?;
     eventually(SOON, "calls work", || {
         let (good, bad, worst) = calls(client).map_err(|error| format!("{error:#}"))?;

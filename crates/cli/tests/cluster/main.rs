@@ -14,6 +14,7 @@ mod federation_faults;
 mod federation_hostile;
 mod federation_pairs;
 mod federation_releases;
+mod federation_returns;
 mod federation_services;
 mod federation_soak;
 mod federation_three;

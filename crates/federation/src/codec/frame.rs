@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Role = 14,
     Resting = 15,
     Squeezed = 16,
+    LetGo = 17,
 }
 
 impl Kind {
@@ -61,6 +62,7 @@ impl Kind {
             14 => Self::Role,
             15 => Self::Resting,
             16 => Self::Squeezed,
+            17 => Self::LetGo,
             other => return Err(CodecError::UnknownKind(other)),
         })
     }
@@ -179,7 +181,8 @@ impl Inbound {
                 | Kind::Bye
                 | Kind::Role
                 | Kind::Resting
-                | Kind::Squeezed => {}
+                | Kind::Squeezed
+                | Kind::LetGo => {}
             }
             let whole = HEAD_BYTES + length;
             if let Some((frame, rest)) = input.split_at_checked(whole)

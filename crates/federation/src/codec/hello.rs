@@ -9,6 +9,8 @@ use super::{CodecError, Reader, put_bytes16, put_text8};
 pub(crate) const VERSION: u8 = 1;
 /// A feature: frames that hold others, compressed with zstd, are understood.
 pub(crate) const ZSTD: u32 = 1;
+/// A feature: one that is asked no more, and has not told the other end so, understands that.
+pub(crate) const LET_GO: u32 = 2;
 
 const MAGIC: &[u8; 4] = b"mcfd";
 

@@ -15,6 +15,7 @@
 //! 14 role     may_ask:u8           15 resting: the sender asks no more
 //! 16 squeezed size:u32 length:u32 length × u8 padding: a zstd frame that holds so many bytes of whole frames, none of them
 //!             squeezed, where both hellos have the feature 1
+//! 17 let go   the sender asks no more, as it would rather ask another gateway; where both hellos have the feature 2
 //! 9, 11, 12 = scope:text8 group:bytes16 names:u16 (text16)* members:u32 (name:u16 creation:u32 id:u32 serial:u32)*
 //! text8 = length:u8 utf-8     text16, bytes16 = length:u16 bytes
 //! ```

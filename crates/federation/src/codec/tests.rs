@@ -109,7 +109,7 @@ fn a_frame_that_is_none_is_an_error() {
         inbound.next(&mut bytes).map(|frame| frame.map(|(kind, _)| kind))
     };
     assert_eq!(next(&[0; HEAD_BYTES]), Err(CodecError::UnknownKind(0)));
-    assert_eq!(next(&[17, 0, 0, 0, 0, 0]), Err(CodecError::UnknownKind(17)));
+    assert_eq!(next(&[18, 0, 0, 0, 0, 0]), Err(CodecError::UnknownKind(18)));
     assert_eq!(next(&[4, 16, 0, 0, 0, 0]), Err(CodecError::Invalid("lane")));
     assert_eq!(next(&[4, 1, 0, 1, 0, 1]), Err(CodecError::TooLong("frame")));
     let within = [&head(Kind::Part, 1, 1)[..], b"x", &head(Kind::Signal, 1, 1), b"y"].concat();

@@ -27,6 +27,8 @@ fn good() -> Vec<u8> {
     bytes.extend([&head(Kind::Role, 0, 1)[..], &[1]].concat());
     bytes.extend([&head(Kind::Digest, 0, 512)[..], &[0; 512], &head(Kind::Differing, 0, 8), &[0; 8]].concat());
     bytes.extend(head(Kind::InStep, 0, 0));
+    // What it has asked for it lets go.
+    bytes.extend(head(Kind::LetGo, 0, 0));
     let machine = &mut world.gateways[1].machine;
     let link = *machine.links.keys().next().expect("a link");
     let all = [

@@ -7,6 +7,7 @@ mod groups;
 mod hostile;
 mod links;
 mod messages;
+mod returns;
 mod roles;
 mod services;
 mod squeezed;
@@ -14,7 +15,7 @@ mod through;
 mod watching;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -29,6 +30,7 @@ use metacluster_types::{AgentId, ClusterName, Instant, NodeName, Pattern, Place}
 
 use crate::{
     CloseReason, ExportRule, Federation, GroupKey, Limits, LinkId, Notice, Output, Refusal, Settings, Squeezer, Times,
+    codec::frame::{HEAD_BYTES, Kind},
 };
 
 /// What a node of a cluster was sent.
@@ -55,6 +57,8 @@ pub(super) struct World {
     held: BTreeMap<(usize, usize), Vec<(LinkId, Bytes)>>,
     /// Bytes that crossed.
     pub(super) carried: usize,
+    /// Gateways of a version that knows none of the features: no hello of theirs or to them names one.
+    pub(super) old: BTreeSet<usize>,
 }
 
 pub(super) fn cluster(name: &str) -> ClusterName {
@@ -77,6 +81,14 @@ pub(super) fn bytes(term: &Term) -> Bytes {
     let mut out = BytesMut::new();
     term::encode(term, &mut out);
     out.freeze()
+}
+
+/// Takes the features out of a hello, if these bytes begin with one.
+fn without_features(bytes: &mut [u8]) {
+    if bytes.first() == Some(&(Kind::Hello as u8)) {
+        // Behind the magic and two versions.
+        bytes[HEAD_BYTES + 6..HEAD_BYTES + 10].fill(0);
+    }
 }
 
 /// A message to this pid.
@@ -121,8 +133,8 @@ impl World {
             let (delivered, published, notices) = (VecDeque::new(), BTreeMap::new(), Vec::new());
             Gateway { machine, delivered, published, notices }
         });
-        let (wires, delays) = (BTreeMap::new(), BTreeMap::new());
-        Self { now, gateways: gateways.collect(), wires, links: 0, delays, held: BTreeMap::new(), carried: 0 }
+        let (wires, delays, old) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { now, gateways: gateways.collect(), wires, links: 0, delays, held: BTreeMap::new(), carried: 0, old }
     }
 
     /// Two clusters, `east` and `west`, that are linked.
@@ -192,6 +204,9 @@ impl World {
                 gateway.machine.squeezed_out(link, squeezer.done());
                 self.carried += out.len();
                 if let Some((other, there)) = self.wires.get(&link).copied() {
+                    if self.old.contains(&place) || self.old.contains(&other) {
+                        without_features(&mut out);
+                    }
                     if let Some(held) = self.held.get_mut(&(place, other)) {
                         held.push((there, out.freeze()));
                         return true;

@@ -42,7 +42,7 @@ fn served_by(world: &World, at: usize, key: i64, node: &str) -> u32 {
 #[test]
 fn a_key_has_the_same_partition_in_every_cluster_and_is_served_in_the_callers_zone() {
     let world = served(8);
-    let mut used = std::collections::BTreeSet::new();
+    let mut used = BTreeSet::new();
     for key in 0..200 {
         let (here, there) = (route(&world, 0, key, "shop@east"), route(&world, 1, key, "shop@west"));
         assert_eq!(here.as_ref().map(|pid| pid.node.as_str().to_owned()).as_deref(), Some("shop@east"));

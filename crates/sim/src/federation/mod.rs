@@ -39,6 +39,8 @@ pub struct Scenario {
     pub cuts: usize,
     /// Gateways that are killed.
     pub kills: usize,
+    /// The second gateway of each cluster is of a version that knows none of the features of links.
+    pub mixed: bool,
     /// How many identifiers a gateway keeps.
     pub identifiers_max: usize,
     /// What is broken on purpose, to see a checker bite.
@@ -58,6 +60,7 @@ impl Scenario {
             actions: 400,
             cuts: 0,
             kills: 0,
+            mixed: false,
             identifiers_max: 10_000,
             sabotage: None,
         }
@@ -104,6 +107,18 @@ impl Scenario {
         Self { name: "pairs", gateways: 2, kills: 4, cuts: 8, ..Self::sound() }
     }
 
+    /// The same, where one gateway of each cluster is of an earlier version.
+    #[must_use]
+    pub fn mixed() -> Self {
+        Self { name: "mixed", mixed: true, ..Self::pairs() }
+    }
+
+    /// Three gateways a cluster, and faults at any time.
+    #[must_use]
+    pub fn threes() -> Self {
+        Self { name: "threes", gateways: 3, kills: 6, cuts: 12, ..Self::sound() }
+    }
+
     /// One of them, by seed.
     #[must_use]
     pub fn random(seed: u64) -> Self {
@@ -115,6 +130,8 @@ impl Scenario {
             Self::crowded(),
             Self::failover(),
             Self::pairs(),
+            Self::mixed(),
+            Self::threes(),
         ];
         all[(seed % all.len() as u64) as usize]
     }
@@ -137,6 +154,8 @@ pub enum Sabotage {
     RepeatDown,
     /// A member that left stays published.
     KeepMember,
+    /// Who was asked in place of a gateway that was lost is asked for ever.
+    KeepPair,
 }
 
 /// A rule that was broken.
@@ -211,6 +230,18 @@ pub enum Violation {
         at: usize,
         /// The member.
         member: Process,
+    },
+    /// The two ways between two clusters go by other gateways, or by several.
+    #[error("clusters {one} and {other} ask one another by {there:?} and {back:?}")]
+    OtherPair {
+        /// The one.
+        one: usize,
+        /// The other.
+        other: usize,
+        /// Who of the one asks whom of the other.
+        there: Vec<(usize, usize)>,
+        /// Who of the one is asked by whom of the other.
+        back: Vec<(usize, usize)>,
     },
     /// Something is left when all have ended.
     #[error("cluster {at} keeps {kept} of others when all have ended")]

@@ -52,6 +52,16 @@ fn two_gateways_a_side_hold_through_cuts_and_kills() {
 }
 
 #[test]
+fn gateways_of_an_earlier_version_hold_through_cuts_and_kills() {
+    holds(&Scenario::mixed(), 0..8);
+}
+
+#[test]
+fn three_gateways_a_side_hold_through_cuts_and_kills() {
+    holds(&Scenario::threes(), 0..4);
+}
+
+#[test]
 fn seeds_that_once_broke_a_rule_hold() {
     // Groups of a gateway that was lost and came back were kept for ever where another one publishes.
     holds(&Scenario::pairs(), 1028..1029);
@@ -91,6 +101,10 @@ fn every_checker_bites() {
     bites(Sabotage::LoseDown, |rule| matches!(rule, Violation::NeverFired(..)));
     bites(Sabotage::RepeatDown, |rule| matches!(rule, Violation::FiredTwice(_)));
     bites(Sabotage::KeepMember, |rule| matches!(rule, Violation::NotConverged { .. } | Violation::Leftover { .. }));
+    // A gateway that returns and is not gone back to.
+    let scenario = Scenario { sabotage: Some(Sabotage::KeepPair), ..Scenario::failover() };
+    let found = (0..10).find_map(|seed| run(seed, &scenario).err()).expect("ways by other gateways are not found");
+    assert!(matches!(*found.violation, Violation::OtherPair { .. }), "{found}");
     // One that is not withdrawn by a gateway is published by the next.
     let scenario = Scenario { sabotage: Some(Sabotage::KeepMember), ..Scenario::failover() };
     let found = (0..10).filter_map(|seed| run(seed, &scenario).err());

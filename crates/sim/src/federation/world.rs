@@ -15,6 +15,10 @@ use rand_chacha::ChaCha8Rng;
 use super::{Process, Report, Sabotage, Scenario, Violation, figures::group, processes::Actor};
 use crate::queue::Queue;
 
+/// The kind of a frame that is a hello, and where the features stand in it.
+const HELLO: u8 = 1;
+const HELLO_FEATURES: std::ops::Range<usize> = 12..16;
+
 /// The settings of a gateway: everything of the group `shop` is let out.
 pub(super) fn settings(cluster: usize, number: usize, epoch: u64, identifiers_max: usize) -> Settings {
     let name = format!("c{cluster}");
@@ -35,6 +39,15 @@ pub(super) fn settings(cluster: usize, number: usize, epoch: u64, identifiers_ma
         compress: false,
         limits: Limits { identifiers_max, identifiers_of_peer_max: identifiers_max, ..Limits::default() },
     }
+}
+
+/// Those of a gateway of this scenario.
+fn settings_of(scenario: &Scenario, cluster: usize, number: usize, epoch: u64) -> Settings {
+    let mut settings = settings(cluster, number, epoch, scenario.identifiers_max);
+    if scenario.sabotage == Some(Sabotage::KeepPair) {
+        settings.times.settled_after = Duration::from_secs(86_400);
+    }
+    settings
 }
 
 /// What happens at a time.
@@ -114,7 +127,7 @@ impl World {
         let clusters = clusters.collect();
         let gateways = (0..scenario.clusters * scenario.gateways).map(|place| {
             let (at, number) = (place / scenario.gateways, place % scenario.gateways);
-            let settings = settings(at, number, 1, scenario.identifiers_max);
+            let settings = settings_of(scenario, at, number, 1);
             let node = Atom::from(&settings.node);
             let mut machine = Federation::new(settings, Instant::ZERO);
             nodes_up(&mut machine, at);
@@ -190,7 +203,38 @@ impl World {
                 return Err(Violation::NotConverged { at, published: known, members });
             }
         }
+        self.paired()
+    }
+
+    /// Both ways between two clusters go by the same two gateways.
+    fn paired(&self) -> Result<(), Violation> {
+        let linked = |one: usize, other: usize| !self.scenario.chain || other == one + 1;
+        for one in 0..self.clusters.len() {
+            for other in (one + 1..self.clusters.len()).filter(|other| linked(one, *other)) {
+                let there = self.asked(one, other);
+                let back: Vec<_> = self.asked(other, one).into_iter().map(|(asking, asked)| (asked, asking)).collect();
+                // One of an earlier version is asked until it is lost.
+                if there.len() != 1 || back.len() != 1 || (there != back && !self.scenario.mixed) {
+                    return Err(Violation::OtherPair { one, other, there, back });
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Which gateways of the one cluster ask which of the other, by number.
+    fn asked(&self, one: usize, other: usize) -> Vec<(usize, usize)> {
+        let mut asked = Vec::new();
+        for gateway in self.gateways.iter().filter(|gateway| gateway.at == one) {
+            for far in self.gateways.iter().filter(|far| far.at == other) {
+                let id = far.machine.settings().gateway;
+                let status = gateway.machine.status(self.now());
+                if status.gateways.iter().any(|known| known.gateway == id && known.asked) {
+                    asked.push((gateway.number, far.number));
+                }
+            }
+        }
+        asked
     }
 
     /// Every process ends: every monitor fires, and nothing is left.
@@ -330,7 +374,7 @@ impl World {
         let now = self.now();
         let gateway = &mut self.gateways[place];
         gateway.epoch += 1;
-        let settings = settings(gateway.at, gateway.number, gateway.epoch, self.scenario.identifiers_max);
+        let settings = settings_of(&self.scenario, gateway.at, gateway.number, gateway.epoch);
         gateway.machine = Federation::new(settings, now);
         nodes_up(&mut gateway.machine, gateway.at);
         gateway.faces.clear();
@@ -397,9 +441,22 @@ impl World {
         Ok(())
     }
 
+    /// What a gateway says, as it is said where one end is of an earlier version.
+    fn as_spoken(&self, at: usize, other: LinkId, bytes: Bytes) -> Bytes {
+        let to = self.ends.get(&other).map(|end| end.at);
+        let old = [Some(at), to].into_iter().flatten().any(|place| self.gateways[place].number == 1);
+        if !self.scenario.mixed || !old || bytes.first() != Some(&HELLO) {
+            return bytes;
+        }
+        let mut bytes = BytesMut::from(bytes);
+        bytes[HELLO_FEATURES].fill(0);
+        bytes.freeze()
+    }
+
     /// Bytes go to the other end, behind those before.
     fn carry(&mut self, link: LinkId, bytes: Bytes) {
-        let Some(other) = self.ends.get(&link).map(|end| end.other) else { return };
+        let Some((at, other)) = self.ends.get(&link).map(|end| (end.at, end.other)) else { return };
+        let bytes = self.as_spoken(at, other, bytes);
         let delay = Duration::from_micros(self.rng.random_range(100..80_000));
         let now = self.now();
         let Some(far) = self.ends.get_mut(&other) else { return };
