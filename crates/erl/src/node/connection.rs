@@ -3,7 +3,7 @@
 //! The reader and the writer run side by side in one task, so neither waits for the other, and whichever ends first
 //! ends both. A tick goes out whenever nothing was written for a tick interval, whatever was read: OTP ticks a hidden
 //! peer only when it has heard nothing from it, and would otherwise hold us for dead, or we it. A peer that sends no
-//! byte for the tick time is down.
+//! byte for the tick time is down. A stream of small messages is read a little later and more at a time (`pace`).
 
 use std::{
     collections::VecDeque,
@@ -36,6 +36,7 @@ use super::{
     event::PeerInfo,
     inbound::Inbound,
     outbox::{CONTROL_BYTES, Entry, Full, Outbox, Outgoing, Queued},
+    pace::{Pace, Timer},
     registry::Signal,
     relay::Encoded,
     schedule::{Lane, Schedule},
@@ -102,8 +103,8 @@ impl Connection {
         self.tick_time.send_replace(tick_time.max(TICK_TIME_MIN));
     }
 
-    fn hear(&self) {
-        self.heard.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    fn hear(&self, now: Instant) {
+        self.heard.store((now - self.since).as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Ends it. Of several reasons the first counts. What is queued is written if we are the ones who end it.
@@ -290,10 +291,14 @@ async fn read(
     let mut room = READ_BYTES_IDLE;
     let mut tick_time = connection.tick_time.subscribe();
     let mut inbound = Inbound::new(inner, connection, limits);
+    let (mut pace, mut timer) = (Pace::new(connection.since), Timer::default());
+    let mut came = None;
     loop {
+        let mut messages = 0;
         loop {
             let relay = inner.relay.get();
             let next = decoder.next_frame_but(&mut |route, body| {
+                messages += 1;
                 relay.is_some_and(|relay| relay.take(&connection.info, route, body)) || inbound.take(route, body)
             });
             if let Err(error) = inbound.deliver() {
@@ -314,6 +319,12 @@ async fn read(
         if let Some(relay) = inner.relay.get() {
             relay.pause();
         }
+        if let Some((at, bytes, all)) = came.take()
+            && pace.came(at, messages, bytes)
+            && all
+        {
+            timer.nap().await;
+        }
         let mut into = decoder.room(room);
         let current = *tick_time.borrow_and_update();
         let read = tokio::select! {
@@ -323,8 +334,10 @@ async fn read(
         match read {
             Ok(Ok(0)) => return DownReason::ClosedByPeer,
             Ok(Ok(bytes)) => {
-                connection.hear();
+                let now = Instant::now();
+                connection.hear(now);
                 decoder.came(bytes);
+                came = Some((now, bytes, bytes < room));
                 room = if bytes < READ_BYTES_IDLE { READ_BYTES_IDLE } else { READ_BYTES };
             }
             Ok(Err(error)) => return from_io(&error),

@@ -21,6 +21,7 @@ mod mailbox;
 pub mod options;
 mod outbox;
 mod outgoing;
+mod pace;
 mod peers;
 pub mod process;
 pub mod reach;
