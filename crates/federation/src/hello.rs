@@ -278,6 +278,7 @@ impl Federation {
             told: None,
         };
         if let Some(id) = PeerId::new(self.peers.len()) {
+            self.identifiers.meet(id, &new.cluster);
             self.peers.push(new);
             return Some(id);
         }
@@ -285,7 +286,7 @@ impl Federation {
         let gone = PeerId::all().filter(|peer| self.peer(*peer).link.is_none());
         let id = gone.min_by_key(|peer| self.peer(*peer).since)?;
         self.drop_directory(now, id);
-        self.identifiers.forget(id);
+        self.identifiers.meet(id, &new.cluster);
         self.takeovers.retain(|_, (lost, _)| *lost != Some(id));
         *self.peer_mut(id) = new;
         Some(id)

@@ -11,6 +11,7 @@ use metacluster_erl_wire::{
     Atom, Pid, Reference,
     rewrite::{PidView, PortView, ReferenceIds, ReferenceView},
 };
+use metacluster_types::ClusterName;
 
 use crate::{
     names::{NameId, Names},
@@ -108,6 +109,8 @@ pub(crate) struct Identifiers {
     pub(crate) node: Atom,
     creation: u32,
     mark: u32,
+    /// The clusters of the gateways that were met.
+    clusters: Vec<ClusterName>,
 }
 
 impl Identifiers {
@@ -121,6 +124,18 @@ impl Identifiers {
             node: Atom::from(&settings.node),
             creation: settings.creation,
             mark: settings.reference_mark,
+            clusters: Vec::new(),
+        }
+    }
+
+    /// A gateway is met, in the place of another one if there was one: whatever that one had is no one's.
+    pub(crate) fn meet(&mut self, peer: PeerId, cluster: &ClusterName) {
+        match self.clusters.get_mut(peer.index()) {
+            Some(known) => {
+                known.clone_from(cluster);
+                self.forget(peer);
+            }
+            None => self.clusters.push(cluster.clone()),
         }
     }
 
@@ -255,14 +270,23 @@ impl Identifiers {
         Reference { node, creation: key.creation, ids: key.ids.as_slice().to_vec() }
     }
 
-    /// The far pid that a gateway means: one that it brought, or one of a third cluster that was handed out to it.
+    /// The far pid that a gateway means: one that it brought, or one of a third cluster that was handed out to it. One of
+    /// its own cluster that another gateway brought leads there by that one's link, and is another.
     pub(crate) fn far_pid(&self, peer: PeerId, key: &PidKey) -> Option<Slot> {
-        self.far.pids.find(Some(peer), key).or_else(|| granted(&self.far.pids, peer, key))
+        let brought = self.far.pids.find(Some(peer), key);
+        brought.or_else(|| if self.is_at_home(peer, key.name) { None } else { granted(&self.far.pids, peer, key) })
     }
 
     /// As [`Identifiers::far_pid`].
     pub(crate) fn far_reference(&self, peer: PeerId, key: &ReferenceKey) -> Option<Slot> {
-        self.far.references.find(Some(peer), key).or_else(|| granted(&self.far.references, peer, key))
+        let brought = self.far.references.find(Some(peer), key);
+        brought
+            .or_else(|| if self.is_at_home(peer, key.name) { None } else { granted(&self.far.references, peer, key) })
+    }
+
+    /// Whether a node is of the cluster of that gateway.
+    fn is_at_home(&self, peer: PeerId, node: NameId) -> bool {
+        self.clusters.get(peer.index()).is_some_and(|cluster| self.names.cluster(node) == cluster.as_str())
     }
 
     /// Whether this pid of this cluster was handed out to that gateway. It counts as used.

@@ -243,8 +243,9 @@ impl Federation {
             }
             return;
         }
-        if let Far::Known(peer, slot) = far
-            && self.watches.links.contains_key(&(own, slot))
+        // By the way that the link came: not always that by which the far process is reached.
+        if let Far::Known(_, slot) = far
+            && let Some(peer) = self.watches.links.get(&(own, slot)).map(|linked| linked.peer)
             && self.carry_out(now, peer, lane(route), &signal(route)).is_ok()
         {
             if let Some(linked) = self.watches.links.get_mut(&(own, slot)) {
@@ -261,8 +262,8 @@ impl Federation {
         let Some(linked) = self.watches.links.remove(&(own, slot)) else {
             return self.refuse(now, peer, Refusal::ExitWithoutLink);
         };
-        if let Err(refusal) = self.carry_out(now, peer, lane(route), &signal(route)) {
-            self.refuse(now, peer, refusal);
+        if let Err(refusal) = self.carry_out(now, linked.peer, lane(route), &signal(route)) {
+            self.refuse(now, linked.peer, refusal);
         }
         self.release_link(now, slot, &linked);
     }

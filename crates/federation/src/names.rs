@@ -72,6 +72,11 @@ impl Names {
         &self.names[id.0 as usize]
     }
 
+    /// The cluster of a node.
+    pub(crate) fn cluster(&self, id: NameId) -> &str {
+        self.name(id).home.as_str().split_once('/').map_or("", |(cluster, _)| cluster)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.names.len()
     }

@@ -281,9 +281,10 @@ impl Federation {
             && let Some(linked) = self.watches.links.remove(&(ends.to, slot))
         {
             let carried = self.carry_in(now, peer, ends.to.name, node_lane(&ends.from), &signal(route));
+            // The process itself confirms it, by the way by which the far one is reached.
+            let confirms = self.identifiers.far.pids.at(slot).is_some_and(|entry| entry.via == Some(peer));
             self.release_link(now, slot, &linked);
-            if carried.is_ok() {
-                // The process itself confirms it.
+            if carried.is_ok() && confirms {
                 return Ok(());
             }
         }

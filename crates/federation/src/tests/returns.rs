@@ -333,3 +333,36 @@ fn letting_go_that_is_out_of_place_ends_the_link() {
         assert_eq!(world.gateways[0].machine.status(world.now).gateways[0].up, None, "old: {old}, {bodies:?}");
     }
 }
+
+/// A pid that one gateway brought, and that was handed out to the other one, leads by the way of the first. The process
+/// itself, when it links by the other one, is known by that one's way from then on.
+#[test]
+fn a_link_by_the_other_way_ends_whatever_the_process_is_known_as_besides() {
+    let mut sides = pairs();
+    let (server, client) = (pid("shop@east", 1), pid("shop@west", 1));
+    sides.join(0, &server);
+    sides.join(1, &client);
+    let (2, known) = sides.published(1).remove(0) else { panic!("by the first gateway") };
+    (0..2).for_each(|place| sides.world.leave(place, "orders", &server));
+    sides.lose(0);
+    sides.world.pass(Duration::from_secs(1));
+    let (1, to_client) = sides.published(0).remove(0) else { panic!("by the second gateway") };
+    // The client tells somebody behind the second gateway of the pid that the first one brought.
+    sides.world.say(1, send(&pid("till@east", 9), &to_client), Some(&term!({hello, (pid("till@east", 9))})));
+    let (_, _, Some(hello)) = sides.world.only(2) else { panic!("a message") };
+    let from = hello.as_tuple().expect("a tuple")[1].as_pid().expect("a pid").clone();
+    sides.world.say(2, send(&client, &from), Some(&term!({see, (&known)})));
+    assert_eq!(sides.world.only(1).2, Some(term!({see, (&server)})));
+
+    sides.world.say(1, Control::Link { from: server.clone(), to: to_client.clone() }, None);
+    let (_, Control::Link { from: linked, to }, None) = sides.world.only(2) else { panic!("a link") };
+    assert_eq!(to, client);
+    sides.join(0, &server);
+    assert_eq!(sides.published(1), [(2, linked.clone())]);
+    let exit = |from: &Pid, to: &Pid| Control::PayloadExit { from: from.clone(), to: to.clone(), trace: None };
+    sides.world.say(1, exit(&server, &to_client), Some(&term!(done)));
+    assert_eq!(sides.world.only(2), ("shop@west".to_owned(), exit(&linked, &client), Some(term!(done))));
+    for gateway in &sides.world.gateways {
+        assert_eq!(gateway.machine.sizes().watches, 0);
+    }
+}

@@ -84,3 +84,54 @@ fn an_unlink_through_a_third_cluster_is_confirmed_by_the_process_itself() {
     row.world.say(0, exit(&row.server, &row.proxies[1]), Some(&term!(late)));
     assert_eq!(row.world.next(2), None);
 }
+
+/// East knows the client by its own link to north, too, and has told west of it.
+fn triangle() -> Row {
+    let mut world = World::new(&["east", "west", "north"]);
+    let links = [world.link(0, 1).0, world.link(1, 2).0];
+    world.link(0, 2);
+    let (server, between, client) = (pid("shop@east", 1), pid("shop@west", 2), pid("shop@north", 3));
+    let [in_west, to_west, direct] = [(0, &server, 1), (1, &between, 0), (2, &client, 0)].map(|(at, process, to)| {
+        world.join(at, "orders", process);
+        world.gateways[to].published["orders"].last().expect("published").clone()
+    });
+    let to_north = world.gateways[1].published["orders"].last().expect("published").clone();
+    world.say(0, send(&server, &to_west), Some(&term!({see, (&direct)})));
+    assert!(world.next(1).is_some());
+    world.say(1, send(&between, &to_north), Some(&term!({use, (&in_west)})));
+    let (_, _, Some(message)) = world.only(2) else { panic!("a message") };
+    let far_server = message.as_tuple().expect("a tuple")[1].as_pid().expect("a pid").clone();
+    world.say(2, Control::Link { from: client.clone(), to: far_server.clone() }, None);
+    let (_, Control::Link { from: far_client, to }, None) = world.only(0) else { panic!("a link") };
+    assert_eq!((to, &far_client), (server.clone(), &direct), "one process of north is one pid, by whichever way");
+    Row { world, links, server, client, proxies: [far_server, far_client] }
+}
+
+#[test]
+fn a_link_ends_by_the_way_that_it_came_whatever_other_way_there_is() {
+    let mut row = triangle();
+    row.world.say(0, exit(&row.server, &row.proxies[1]), Some(&term!(done)));
+    let told = exit(&row.proxies[0], &row.client);
+    assert_eq!(row.world.only(2), ("shop@north".to_owned(), told, Some(term!(done))));
+    for gateway in &row.world.gateways {
+        assert_eq!(gateway.machine.sizes().watches, 0);
+    }
+
+    let mut row = triangle();
+    row.world.say(2, Control::UnlinkId { id: 7, from: row.client.clone(), to: row.proxies[0].clone() }, None);
+    let (_, Control::UnlinkId { id, from, to }, None) = row.world.only(0) else { panic!("an unlink") };
+    let ack = Control::UnlinkIdAck { id: 7, from: row.proxies[0].clone(), to: row.client.clone() };
+    assert_eq!(row.world.only(2), ("shop@north".to_owned(), ack, None));
+    row.world.say(0, Control::UnlinkIdAck { id, from: to, to: from }, None);
+    assert_eq!(row.world.next(2), None, "it is confirmed once");
+    for gateway in &row.world.gateways {
+        assert_eq!(gateway.machine.sizes().watches, 0);
+    }
+
+    let mut row = triangle();
+    row.world.say(0, Control::UnlinkId { id: 8, from: row.server.clone(), to: row.proxies[1].clone() }, None);
+    let (_, Control::UnlinkId { id, from, to }, None) = row.world.only(2) else { panic!("an unlink") };
+    row.world.say(2, Control::UnlinkIdAck { id, from: to, to: from }, None);
+    let ack = Control::UnlinkIdAck { id: 8, from: row.proxies[1].clone(), to: row.server.clone() };
+    assert_eq!(row.world.only(0), ("shop@east".to_owned(), ack, None));
+}
