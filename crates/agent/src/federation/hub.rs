@@ -386,3 +386,6 @@ pub(crate) fn encoded(term: &Term) -> Bytes {
 fn decoded(group: &GroupKey) -> Option<Term> {
     term::decode(&group.group, &Limits::default()).ok().map(|(term, _)| term)
 }
+
+#[cfg(test)]
+mod tests;
