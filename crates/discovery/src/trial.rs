@@ -1,7 +1,7 @@
 //! Drives one strategy in a test: starts it, waits for what it says, and keeps the candidates as a reader would.
 //!
-//! For the tests of this crate and of custom strategies. Every wait ends after [`PATIENCE`] at most, with a panic that says
-//! what was waited for.
+//! For the tests of this crate and of custom strategies. Every wait ends after [`PATIENCE`] at most (or what
+//! [`Trial::patient`] says), with a panic that says what was waited for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +31,8 @@ pub struct Trial {
     updates: mpsc::Receiver<(TopologyName, SourceUpdate)>,
     candidates: BTreeMap<NodeName, Candidate>,
     hosts: Vec<Host>,
+    failed: Option<String>,
+    patience: Duration,
 }
 
 impl Trial {
@@ -69,7 +71,22 @@ impl Trial {
         let (sender, updates) = mpsc::channel(QUEUE);
         let (local, receiver) = watch::channel(local);
         let running = spawn(name, strategy, receiver, sender);
-        Self { running, local, updates, candidates: BTreeMap::new(), hosts: Vec::new() }
+        Self {
+            running,
+            local,
+            updates,
+            candidates: BTreeMap::new(),
+            hosts: Vec::new(),
+            failed: None,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Waits longer: for a server that may take so long that a look-up and the one after it are no matter of [`PATIENCE`].
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Changes what the agent is.
@@ -82,7 +99,7 @@ impl Trial {
     /// # Panics
     /// When none comes in time.
     pub async fn next(&mut self) -> SourceUpdate {
-        self.next_until(Instant::now() + PATIENCE, "an update").await
+        self.next_until(Instant::now() + self.patience, "an update").await
     }
 
     /// Waits until exactly these nodes are candidates. Failures on the way are passed over.
@@ -102,7 +119,7 @@ impl Trial {
     /// # Panics
     /// When that does not come about in time.
     pub async fn until_candidates(&mut self, what: &str, is_so: impl Fn(&[Candidate]) -> bool) -> Vec<Candidate> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             let update = self.next_until(deadline, what).await;
             let found: Vec<Candidate> = self.candidates.values().cloned().collect();
@@ -118,7 +135,7 @@ impl Trial {
     /// # Panics
     /// When that does not come about in time.
     pub async fn until_hosts(&mut self, what: &str, is_so: impl Fn(&[Host]) -> bool) -> Vec<Host> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             if let SourceUpdate::Hosts(hosts) = self.next_until(deadline, what).await
                 && is_so(&hosts)
@@ -133,7 +150,7 @@ impl Trial {
     /// # Panics
     /// When none comes in time.
     pub async fn until_failed(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             if let SourceUpdate::Failed(line) = self.next_until(deadline, "a failure").await {
                 return line;
@@ -184,7 +201,13 @@ impl Trial {
         let update = match timeout_at(deadline, self.updates.recv()).await {
             Ok(Some((_, update))) => update,
             Ok(None) => panic!("the strategy is gone; waited for {what}"),
-            Err(_) => panic!("waited {PATIENCE:?} for {what}; there are {:?} and {:?}", self.names(), self.hosts),
+            Err(_) => panic!(
+                "waited {:?} for {what}; there are {:?} and {:?}; the last failure: {:?}",
+                self.patience,
+                self.names(),
+                self.hosts,
+                self.failed
+            ),
         };
         match &update {
             SourceUpdate::Snapshot(candidates) => {
@@ -197,7 +220,8 @@ impl Trial {
                 self.candidates.remove(node);
             }
             SourceUpdate::Hosts(hosts) => self.hosts.clone_from(hosts),
-            SourceUpdate::Notes(_) | SourceUpdate::Failed(_) => {}
+            SourceUpdate::Failed(line) => self.failed = Some(line.clone()),
+            SourceUpdate::Notes(_) => {}
         }
         update
     }
