@@ -19,8 +19,9 @@ use super::{
 };
 use crate::{arguments::Options, process::cargo};
 
-/// Calls of a round.
+/// Calls of a round, and how many rounds of them there are to one of the others: no other figure varies so much.
 const CALLS: u32 = 3_000;
+const CALL_ROUNDS: u64 = 3;
 /// Messages of a round, and how many are under way at most, by size.
 const SMALL: Stream = Stream { bytes: 100, count: 200_000, window: 16_000 };
 const LARGE: Stream = Stream { bytes: 64 << 10, count: 4_000, window: 48 };
@@ -43,7 +44,7 @@ struct Stream {
 /// The parts that `--only` names.
 const PARTS: [&str; 5] = ["calls", "small", "large", "groups", "simulated"];
 
-/// Measures each way `--rounds` times; with `--only`, that part alone.
+/// Measures each way `--rounds` times, calls more often; with `--only`, that part alone.
 pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let rounds = options.number("rounds", 7)?.max(1);
     let only = options.text("only");
@@ -54,7 +55,7 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     let mut report = Report::new("federation");
     let ways = Ways::start(binary)?;
     if wanted("calls") {
-        calls(&mut report, &ways, rounds)?;
+        calls(&mut report, &ways, rounds * CALL_ROUNDS)?;
     }
     if wanted("small") {
         streams(&mut report, &ways, rounds, ("100 B", SMALL), 0.5)?;
@@ -75,13 +76,16 @@ pub(super) fn run(binary: &Path, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// How long a `gen_server:call` takes.
+/// How long a `gen_server:call` takes, and what of the processors.
 fn calls(report: &mut Report, ways: &Ways, rounds: u64) -> Result<()> {
-    let mut times = [const { Vec::new() }; WAYS];
+    let (mut times, mut costs) = ([const { Vec::new() }; WAYS], [const { Vec::new() }; WAYS]);
     for _ in 0..rounds {
-        for (way, times) in ways.all.iter().zip(&mut times) {
+        for ((way, times), costs) in ways.all.iter().zip(&mut times).zip(&mut costs) {
+            let before = way.used()?;
             let taken = way.ask(&format!("bench:trips({}, {CALLS})", way.at("server")))?;
+            let after = way.used()?;
             times.push(taken / f64::from(CALLS));
+            costs.push(after.between(&before) / f64::from(CALLS) * 1e6);
         }
     }
     let [direct, proxies, secured, gateways] = times;
@@ -92,6 +96,10 @@ fn calls(report: &mut Report, ways: &Ways, rounds: u64) -> Result<()> {
     report.add("call, two gateways", "us", gateways, None);
     report.add("call, gateways to proxies", "x", compared, Some(1.5));
     report.add("call, gateways to proxies with TLS", "x", alike, None);
+    let [_, proxies, secured, gateways] = costs;
+    report.add("call, processor, a proxy", "us", proxies, None);
+    report.add("call, processor, a proxy with TLS", "us", secured, None);
+    report.add("call, processor, a gateway", "us", gateways, None);
     Ok(())
 }
 
