@@ -213,6 +213,7 @@ impl Federation {
         }
         if let Some(state) = self.links.get_mut(&link) {
             state.control(Kind::InStep, |_| {});
+            state.lanes.answered();
         }
         self.peer_mut(peer).in_step = true;
         self.wake(link);

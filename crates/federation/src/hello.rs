@@ -163,7 +163,10 @@ impl Federation {
                 self.wake(link);
             }
             Kind::Pong => self.pong_came(now, link, peer, Reader::new(body).u64()?),
-            Kind::Digest => self.digest_came(now, link, peer, body)?,
+            Kind::Digest if self.links.get(&link).is_some_and(|link| link.lanes.may_answer()) => {
+                self.digest_came(now, link, peer, body)?;
+            }
+            Kind::Digest => self.close(now, link, CloseReason::Overloaded),
             Kind::Role => self.role_came(now, peer, body)?,
             Kind::Resting => self.rests(now, peer)?,
             Kind::LetGo => self.is_let_go(link, peer, body)?,
@@ -191,6 +194,9 @@ impl Federation {
             Kind::Hello | Kind::Bye | Kind::Part | Kind::LastPart | Kind::Squeezed => {
                 return Err(CodecError::Invalid("hello"));
             }
+        }
+        if self.links.get(&link).is_some_and(|link| link.lanes.is_overloaded()) {
+            self.close(now, link, CloseReason::Overloaded);
         }
         Ok(())
     }
@@ -317,6 +323,8 @@ impl Federation {
                 self.close(now, link, CloseReason::Silent);
             } else if restless.is_some_and(|since| now.since(since) >= times.dead_after) {
                 self.close(now, link, CloseReason::Restless);
+            } else if state.lanes.is_overloaded() {
+                self.close(now, link, CloseReason::Overloaded);
             } else if now.since(state.written) >= times.ping_after {
                 state.written = now;
                 // What waits is a sign of life too, once it is written.

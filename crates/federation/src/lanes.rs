@@ -3,7 +3,8 @@
 //! All signals of one sender go into one lane, so their order holds; a large message is written in parts, and the other
 //! lanes have their turn between two of them. Small messages are written right behind one another into one buffer, which
 //! is what is sent: a message is copied once. A lane that is full refuses messages and stops no other; signals, which must
-//! not be lost, may go past the bound up to [`SIGNALS_FACTOR`] times, and then the link ends.
+//! not be lost, may go past the bound up to [`SIGNALS_FACTOR`] times, and then the link ends. So does it when more of the
+//! link itself waits than that, but for one answer with all groups, which takes what it takes.
 
 use std::collections::VecDeque;
 
@@ -80,11 +81,13 @@ pub(crate) struct Lanes {
     next: usize,
     bytes: usize,
     lane_bytes_max: usize,
+    /// What waited of the link itself when the last whole answer was queued; nothing once all of it is written.
+    answer_bytes: usize,
 }
 
 impl Lanes {
     pub(crate) fn new(lane_bytes_max: usize) -> Self {
-        Self { queues: Default::default(), next: 0, bytes: 0, lane_bytes_max }
+        Self { queues: Default::default(), next: 0, bytes: 0, lane_bytes_max, answer_bytes: 0 }
     }
 
     /// Bytes that wait.
@@ -95,11 +98,34 @@ impl Lanes {
     /// Whether about so many bytes find room.
     pub(crate) fn room(&self, lane: Lane, bytes: usize, signal: bool) -> Result<(), Full> {
         let waiting = self.queues[usize::from(lane.0)].bytes;
-        let max = if signal { self.lane_bytes_max.saturating_mul(SIGNALS_FACTOR) } else { self.lane_bytes_max };
+        let max = if signal { self.signal_bytes_max() } else { self.lane_bytes_max };
         if waiting == 0 || waiting.saturating_add(bytes) <= max {
             return Ok(());
         }
         Err(if signal { Full::Link } else { Full::Lane })
+    }
+
+    fn signal_bytes_max(&self) -> usize {
+        self.lane_bytes_max.saturating_mul(SIGNALS_FACTOR)
+    }
+
+    fn control_bytes(&self) -> usize {
+        self.queues[usize::from(Lane::CONTROL.0)].bytes
+    }
+
+    /// Whether more of the link itself waits than may: the other end has us say much, and does not read it.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.control_bytes() > self.answer_bytes.saturating_add(self.signal_bytes_max())
+    }
+
+    /// Whether a whole answer may be queued: not on top of another one.
+    pub(crate) fn may_answer(&self) -> bool {
+        self.control_bytes() <= self.signal_bytes_max()
+    }
+
+    /// A whole answer was queued.
+    pub(crate) fn answered(&mut self) {
+        self.answer_bytes = self.control_bytes();
     }
 
     /// Lets `write` append a message of about so many bytes to the lane's buffer; what it wrote is taken back when it fails.
@@ -193,6 +219,9 @@ impl Lanes {
             };
             queue.bytes -= piece.body.len();
             self.bytes -= piece.body.len();
+            if self.control_bytes() == 0 {
+                self.answer_bytes = 0;
+            }
             return Some(piece);
         }
         None

@@ -64,7 +64,7 @@ pub struct Limits {
     /// Monitors and links across, each. Past it they fire at once with `noconnection`. Default 262,144.
     pub watches_max: usize,
     /// Bytes that wait in one lane of a link. Past it messages of that lane are refused; one of any size fits an empty
-    /// lane. Default 4 MiB.
+    /// lane. Signals, and what the link itself has to say, may go to four times as much before the link ends. Default 4 MiB.
     pub lane_bytes_max: usize,
     /// The largest message. A larger one is refused where it starts and ends the link where it arrives. Default 64 MiB.
     pub message_bytes_max: usize,

@@ -261,3 +261,45 @@ fn a_gateway_cannot_announce_groups_without_end_or_in_scopes_that_nobody_follows
     world.run();
     assert_eq!(world.refused(0, Refusal::Scope), 1);
 }
+
+#[test]
+fn a_gateway_that_has_much_said_and_does_not_read_it_is_cut_off() {
+    const FRAMES_MAX: usize = 1_000;
+    let digest = |of: u64| [0; 63].into_iter().chain([of]).flat_map(u64::to_be_bytes).collect::<Vec<u8>>();
+    for (kind, body) in [(Kind::Ping, vec![0; 8]), (Kind::Role, vec![0]), (Kind::Digest, digest(1))] {
+        let mut east = settings("east", 1);
+        east.limits.lane_bytes_max = 1_000;
+        let mut world = World::with(vec![east, settings("west", 2)]);
+        let (link, _) = world.link(0, 1);
+        world.export(0, &pid("shop@east", 1), 1);
+        let machine = &mut world.gateways[0].machine;
+        let frame = [&head(kind, 0, body.len())[..], &body].concat();
+        let said = (0..FRAMES_MAX).find(|_| {
+            machine.handle_link(world.now, link, &frame);
+            !machine.links.contains_key(&link)
+        });
+        assert!(said.is_some_and(|frames| frames > 20), "{kind:?}: {said:?}");
+        let overloaded = |output| matches!(output, Output::Close { reason: CloseReason::Overloaded, .. });
+        assert!(std::iter::from_fn(|| machine.poll_output()).any(overloaded), "{kind:?}");
+    }
+}
+
+#[test]
+fn all_groups_are_one_answer_of_any_size_and_not_two_at_once() {
+    let mut east = settings("east", 1);
+    east.limits.lane_bytes_max = 1_000;
+    let mut world = World::with(vec![east, settings("west", 2)]);
+    for id in 0..5_000 {
+        world.join(0, "orders", &pid("shop@east", id));
+    }
+    let (link, _) = world.link(0, 1);
+    assert_eq!(world.gateways[1].published["orders"].len(), 5_000, "who reads has all");
+    let machine = &mut world.gateways[0].machine;
+    let frame = [&head(Kind::Digest, 0, 512)[..], &[7; 512]].concat();
+    machine.handle_link(world.now, link, &frame);
+    assert!(machine.links[&link].lanes.bytes() > 4 * 1_000);
+    machine.handle_timeout(world.now);
+    assert!(machine.links.contains_key(&link), "the answer itself may wait");
+    machine.handle_link(world.now, link, &frame);
+    assert!(!machine.links.contains_key(&link));
+}
