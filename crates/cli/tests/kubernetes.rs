@@ -7,7 +7,7 @@ use anyhow::Result;
 use metacluster_testbed::{Agent, Beam, Host, Kmock, Network, Tool, endpoint, endpoint_slice, eventually, require};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 
 /// An agent and a node that links with nobody by itself. They drop in this order.

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{Local, Running, Strategy, build, spawn, spec::Spec};
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a line of a failure may be, in letters.
 pub const LINE_CHARS_MAX: usize = 500;
 /// How many updates may wait to be read.

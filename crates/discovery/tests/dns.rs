@@ -8,7 +8,7 @@ use std::{
 };
 
 use metacluster_discovery::{build, look_up, spec::Spec, trial::Trial};
-use metacluster_testbed::{Knot, Tool, require};
+use metacluster_testbed::{Contention, Knot, Tool, require};
 use metacluster_types::{Candidate, Host, SourceUpdate};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -55,10 +55,10 @@ async fn each_address_of_a_name_is_a_host_and_a_change_is_known_once_its_ttl_is_
     assert_eq!(trial.hosts().len(), 2);
     for last in 6..10 {
         knot.set_zone(&format!("shop 1 A 10.0.0.4\nshop 1 A 10.0.0.{last}")).expect("a zone");
-        let changed = Instant::now();
+        let changed = Contention::start();
         trial.until(&["shop@10.0.0.4", &format!("shop@10.0.0.{last}")]).await;
         // `cargo xtask bench discovery` holds it under two seconds.
-        assert!(changed.elapsed() < Duration::from_secs(10), "{:?}", changed.elapsed());
+        assert!(changed.given() < Duration::from_secs(10), "{:?}", changed.given());
     }
 }
 
@@ -67,9 +67,9 @@ async fn a_long_ttl_is_waited_for_but_no_longer_than_the_interval() {
     let Some(knot) = knot("shop 3600 A 10.0.0.4") else { return };
     let mut trial = Trial::of(&spec("shop.test", knot.address(), ",basename=shop,interval=1s"));
     trial.until(&["shop@10.0.0.4"]).await;
-    let begun = Instant::now();
+    let (begun, contention) = (Instant::now(), Contention::start());
     trial.until(&["shop@10.0.0.4"]).await;
-    assert!((900..2000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_millis() >= 900 && contention.given().as_millis() < 2_000, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,8 +88,8 @@ async fn several_names_are_one_answer_and_one_that_fails_costs_the_others_nothin
 async fn the_ways_in_which_nothing_comes_back_are_told_apart_and_cost_no_candidate() {
     let Some(knot) = knot("shop A 10.0.0.4\nempty TXT x") else { return };
     let one = |name: &'static str| {
-        let spec: Spec = spec(name, knot.address(), ",timeout=1s").parse().expect("a spec");
-        look_up(build(&spec.strategy, &spec.settings).expect("valid"), Duration::from_secs(10))
+        let spec: Spec = spec(name, knot.address(), ",timeout=10s").parse().expect("a spec");
+        look_up(build(&spec.strategy, &spec.settings).expect("valid"), Duration::from_secs(60))
     };
     let failed = |outcome: Result<_, String>| outcome.map(|_| ()).expect_err("a failure");
     for (name, says) in [("nobody.test", "(NXDOMAIN"), ("shop.broken", "(SERVFAIL)"), ("shop.example", "(REFUSED)")] {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// How long anything here may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).expect("a node")

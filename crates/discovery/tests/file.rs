@@ -1,14 +1,9 @@
 //! The strategy `file`, on files that change in every way in which files do.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use metacluster_discovery::trial::Trial;
+use metacluster_testbed::Contention;
 use metacluster_types::HostState;
 
 /// Longer than any test: what is seen sooner was told by the watch.
@@ -20,9 +15,9 @@ fn start(path: &Path, more: &str) -> Trial {
 
 /// The time from now until exactly these are candidates.
 async fn known_after(trial: &mut Trial, nodes: &[&str]) -> Duration {
-    let begun = Instant::now();
+    let begun = Contention::start();
     trial.until(nodes).await;
-    begun.elapsed()
+    begun.given()
 }
 
 #[tokio::test]

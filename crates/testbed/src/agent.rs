@@ -111,7 +111,7 @@ impl Agent {
     /// Waits until it answers on its socket.
     pub fn wait_ready(&self) -> Result<Duration> {
         let mut ended = false;
-        let waited = eventually(Duration::from_secs(20), "the agent answers", || {
+        let waited = eventually(Duration::from_secs(60), "the agent answers", || {
             ended = self.child.has_ended();
             match UnixStream::connect(&self.socket) {
                 _ if ended => Ok(()),

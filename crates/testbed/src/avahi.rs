@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{Child, Host, Lines, eventually};
 
-const START_WITHIN: Duration = Duration::from_secs(20);
+const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// A D-Bus that lets everybody do all: it lives in a folder of its own.
 const BUS: &str = "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"

@@ -24,7 +24,7 @@ const WATCH: &str = include_str!("../scripts/watch.script");
 
 /// How long a node may take to start, and an expression to be evaluated, on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
-const EVAL_WITHIN: Duration = Duration::from_secs(30);
+const EVAL_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a node will be started with.
 #[derive(Clone, Debug)]

@@ -125,7 +125,7 @@ mod tests {
             let process = tied("sleep").arg("600").spawn().expect("sleep");
             // Wait until setpriv has tied it and became sleep.
             let comm = format!("/proc/{}/comm", process.id());
-            eventually_value(Duration::from_secs(10), "it is sleep", || {
+            eventually_value(Duration::from_secs(60), "it is sleep", || {
                 let name = std::fs::read_to_string(&comm).unwrap_or_default();
                 if name.trim() == "sleep" { Ok(()) } else { Err(name) }
             })
@@ -134,7 +134,7 @@ mod tests {
         })
         .join()
         .expect("the thread");
-        eventually_value(Duration::from_secs(10), "it is gone", || match process.try_wait() {
+        eventually_value(Duration::from_secs(60), "it is gone", || match process.try_wait() {
             Ok(Some(_)) => Ok(()),
             other => Err(format!("{other:?}")),
         })

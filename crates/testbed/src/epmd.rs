@@ -17,7 +17,7 @@ impl Epmd {
         let mut command = host.command("epmd");
         let child = Child::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()), "epmd")?;
         let epmd = Self { child };
-        eventually(Duration::from_secs(10), "epmd answers", || {
+        eventually(Duration::from_secs(60), "epmd answers", || {
             capture(host.command("epmd").arg("-names")).map(drop).map_err(|error| error.to_string())
         })
         .context("the stock epmd does not start")?;

@@ -7,16 +7,18 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use crate::Contention;
+
 /// How often the state is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Polls `look` until it gives `Ok`, for at most `within`. The failure names `what` and the last thing that `look` said.
+/// Polls `look` until it gives `Ok`, for at most `within` and what was lost to others meanwhile. The failure names `what` and the last thing that `look` said.
 pub fn eventually_value<T>(within: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> Result<T> {
-    let started = Instant::now();
+    let (started, contention) = (Instant::now(), Contention::start());
     loop {
         match look() {
             Ok(value) => return Ok(value),
-            Err(state) if started.elapsed() >= within => {
+            Err(state) if started.elapsed() >= within && started.elapsed() >= within + contention.lost() => {
                 bail!("not so after {:.1} s: {what}; at last: {state}", started.elapsed().as_secs_f64())
             }
             Err(_) => thread::sleep(POLL),

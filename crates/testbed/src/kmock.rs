@@ -133,7 +133,7 @@ impl Kmock {
     /// Waits until so many watches of a kind, such as `pods`, are open: only then are all changes told.
     pub fn wait_for_watches(&self, kind: &str, count: u64) -> Result<()> {
         let what = format!("{count} watches of {kind}");
-        eventually(Duration::from_secs(20), &what, || {
+        eventually(Duration::from_secs(60), &what, || {
             let watches = self.ask(&json!({"watches": kind})).map_err(|error| error.to_string())?;
             if watches["watches"].as_u64() >= Some(count) { Ok(()) } else { Err(watches.to_string()) }
         })

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{Child, Host, capture, child::tied, eventually, free_port};
 
-const START_WITHIN: Duration = Duration::from_secs(20);
+const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// A DNS server of its own, which ends with this guard. It refuses every name outside of `test.` and `broken.`, and has
 /// no data for `broken.` (SERVFAIL).

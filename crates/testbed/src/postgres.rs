@@ -24,7 +24,7 @@ use crate::{Child, Host, capture, child::tied, eventually, free_port};
 /// How long a server may take to come up on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to end.
-const END_WITHIN: Duration = Duration::from_secs(20);
+const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server of its own. It ends with this guard, and its folder goes.
 #[derive(Debug)]

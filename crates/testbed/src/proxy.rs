@@ -21,7 +21,7 @@ use crate::eventually_value;
 /// How often a thread looks at what is set.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a port that was given back may take to be had again.
-const BIND_WITHIN: Duration = Duration::from_secs(10);
+const BIND_WITHIN: Duration = Duration::from_secs(60);
 /// What comes in place of an answer: bytes of no protocol.
 const GARBAGE: &[u8] = b"\x00\xff\x13\x37 lorem ipsum \xfe\xfe\r\n\r\n\x00";
 /// So much of an answer comes before the end.

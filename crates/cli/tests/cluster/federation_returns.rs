@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use metacluster_testbed::{eventually, require};
+use metacluster_testbed::{Contention, eventually, require};
 
 use crate::{
     federation_pairs::{AGAIN, Gateway, calls, load, publisher, serve, start, wait_all_linked, wait_calls},
     support::{NEEDED, SOON},
 };
+
+/// How long a call waits for its answer.
+const CALL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who publishes what the other side exports, and which gateway it asks for that: by its node.
 fn way(pair: &[Gateway; 2]) -> Result<(String, String), String> {
@@ -92,6 +95,7 @@ fn both_ways_go_by_the_same_gateways_again_when_one_that_was_killed_has_returned
         wait_same_way(&pairs)?;
         assert_identity(&pairs)?;
 
+        let contention = Contention::start();
         let forgot = pairs[1][client].beam.eval("caller ! {forget, self()}, receive forgot -> ok end")?;
         assert_eq!(forgot, "ok");
         pairs[side][place].restart()?;
@@ -103,10 +107,14 @@ fn both_ways_go_by_the_same_gateways_again_when_one_that_was_killed_has_returned
         assert_identity(&pairs)?;
         wait_calls(&pairs[1][client].beam, 100)?;
         let (_, bad, worst) = calls(&pairs[1][client].beam)?;
-        println!("side {side}: {worst} ms without an answer as it returned, {bad} calls failed");
-        // No link is lost: what was asked is answered, and for some time there is nobody to ask.
-        assert_eq!(bad, 0, "a call fails as a gateway returns");
-        ensure!(Duration::from_millis(worst) < AGAIN, "{worst} ms without an answer");
+        let lost = contention.lost();
+        println!(
+            "side {side}: {worst} ms without an answer as it returned, {bad} calls failed, {lost:?} lost to others"
+        );
+        // No link is lost: what was asked is answered, and for some time there is nobody to ask. A gateway that stood still
+        // for as long as a call waits, or a link lives without a word, is another matter.
+        ensure!(bad == 0 || lost > CALL_WITHIN, "a call fails as a gateway returns: {bad}");
+        ensure!(Duration::from_millis(worst) < AGAIN + lost, "{worst} ms without an answer");
     }
     Ok(())
 }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use metacluster_testbed::require;
+use anyhow::{Result, ensure};
+use metacluster_testbed::{Contention, require};
 
 use crate::support::{NEEDED, SOON, full_mesh, sites};
 
 /// How soon after the heal the mesh must be whole.
 const WHOLE_WITHIN: Duration = Duration::from_secs(5);
+/// A cut that goes on for so much longer may be noticed, and says nothing.
+const NOTICED: Duration = Duration::from_millis(200);
+/// How often it is tried at most.
+const TRIES_MAX: u32 = 10;
 
 #[test]
 fn a_healed_cable_ends_in_a_full_mesh_when_the_nodes_had_noticed() -> Result<()> {
@@ -35,12 +39,23 @@ fn a_healed_cable_ends_in_a_full_mesh_when_the_nodes_had_not_noticed() -> Result
     let sites: [_; 3] = sites("")?;
     full_mesh(SOON, sites.iter().map(|site| &site.beam))?;
     let [first, _, cut] = &sites;
-    let seen = first.beam.watch()?;
-    cut.host.cable().cut()?;
-    // Long enough for packets to fail to arrive, not for the nodes to notice, nor for the agents to hold the host failed.
-    std::thread::sleep(Duration::from_millis(800));
-    cut.host.cable().heal()?;
-    full_mesh(WHOLE_WITHIN, sites.iter().map(|site| &site.beam))?;
+    let mut tries = 1;
+    loop {
+        let (seen, contention) = (first.beam.watch()?, Contention::start());
+        cut.host.cable().cut()?;
+        // Long enough for packets to fail to arrive, not for the nodes to notice, nor for the agents to hold the host failed.
+        std::thread::sleep(Duration::from_millis(800));
+        cut.host.cable().heal()?;
+        let lost = contention.lost();
+        full_mesh(WHOLE_WITHIN, sites.iter().map(|site| &site.beam))?;
+        let changes = seen.changes()?;
+        if changes.is_empty() {
+            break;
+        }
+        // The cut was as long as that for agents which did not run meanwhile.
+        ensure!(lost > NOTICED && tries < TRIES_MAX, "try {tries}, {lost:?} lost to others: {changes:?}");
+        tries += 1;
+    }
     // The links are alive, not only believed to be: a call crosses each of them.
     for site in &sites {
         for other in &sites {
@@ -48,6 +63,5 @@ fn a_healed_cable_ends_in_a_full_mesh_when_the_nodes_had_not_noticed() -> Result
             assert_eq!(answer, format!("'{}'", other.beam.name()));
         }
     }
-    assert_eq!(seen.changes()?, []);
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use metacluster_testbed::{Agent, Sighting, eventually, require};
+use metacluster_testbed::{Agent, Contention, Sighting, eventually, require};
 use serde_json::Value;
 
 use crate::support::{NEEDED, SOON, Site, full_mesh, logs, sites};
@@ -69,11 +69,11 @@ fn the_silent_death_of_a_host_is_nodedown_on_every_surviving_node_within_three_s
     let [survivors @ .., dead] = &sites;
     let seen = survivors.iter().map(|site| site.beam.watch()).collect::<Result<Vec<_>>>()?;
     dead.host.cable().cut()?;
-    let cut = Instant::now();
+    let (cut, contention) = (Instant::now(), Contention::start());
     for site in survivors {
         let others: Vec<&str> =
             survivors.iter().map(|other| other.beam.name()).filter(|&name| name != site.beam.name()).collect();
-        site.beam.wait_nodes(TOLD_WITHIN.saturating_sub(cut.elapsed()), &others)?;
+        site.beam.wait_nodes((TOLD_WITHIN + contention.lost()).saturating_sub(cut.elapsed()), &others)?;
     }
     // The dead host's own node is cut off as well, and is told so.
     dead.beam.wait_nodes(SOON, &[])?;

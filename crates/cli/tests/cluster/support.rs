@@ -7,7 +7,7 @@ use metacluster_testbed::{Agent, Beam, Host, Network, Tool};
 use serde_json::Value;
 
 /// How long a thing may take that nobody promised a time for, on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// What every test of several hosts needs.
 pub(crate) const NEEDED: [Tool; 4] = [Tool::Namespaces, Tool::Nftables, Tool::Erl, Tool::Elixir];

@@ -21,7 +21,7 @@ use std::{
 use metacluster_testbed::{Child, eventually};
 
 /// No step takes longer on a machine that is not broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose epmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

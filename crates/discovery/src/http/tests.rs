@@ -235,7 +235,7 @@ async fn a_certificate_is_trusted_once_the_file_has_it() {
 
     // A file system whose clock is coarse may give both states the same time.
     let before = std::fs::metadata(&ca).and_then(|m| m.modified()).expect("a time");
-    eventually(Duration::from_secs(5), "another time", || {
+    eventually(Duration::from_secs(60), "another time", || {
         std::fs::write(&ca, &ours).expect("written");
         let now = std::fs::metadata(&ca).and_then(|m| m.modified()).expect("a time");
         if now == before { Err(format!("{now:?}")) } else { Ok(()) }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metacluster_discovery::trial::Trial;
-use metacluster_testbed::{Consul, Said, Web, eventually};
+use metacluster_testbed::{Consul, Contention, Said, Web, eventually};
 use serde_json::{Value, json};
 
 use crate::support::{agent, announce};
@@ -23,10 +23,10 @@ async fn a_change_ends_the_wait_and_an_index_that_runs_back_begins_anew() {
     let mut trial = Trial::of(&spec(&consul, ",basename=shop"));
     trial.until(&["shop@10.0.0.1"]).await;
     assert_eq!(trial.hosts()[0].tags["app"], "shop");
-    let begun = Instant::now();
+    let begun = Contention::start();
     consul.change("dc1", |it| drop(it.instances.insert("2".into(), instance("2", "10.0.0.2", Some("till@10.0.0.2")))));
     trial.until(&["shop@10.0.0.1", "shop@10.0.0.2"]).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.given() < Duration::from_secs(10), "{:?}", begun.given());
     consul.change("dc1", |it| {
         it.index = 2;
         it.instances.remove("1");
@@ -81,7 +81,7 @@ async fn nodes_are_registered_kept_up_registered_again_and_removed() {
     one.until(&["c@10.0.0.2"]).await;
     consul.change("dc1", |it| it.instances.clear());
     one.until(&["c@10.0.0.2"]).await;
-    eventually(Duration::from_secs(20), "checks are kept up", || {
+    eventually(Duration::from_secs(60), "checks are kept up", || {
         let passes = consul.look(|it| it.passes);
         if passes > 2 { Ok(()) } else { Err(format!("{passes}")) }
     })

@@ -138,7 +138,7 @@ async fn a_watch_whose_beginning_was_compacted_away_reads_all_anew_and_nothing_f
         "etcd:endpoints=http://{},prefix=/nodes/,register=false,interval=1h,timeout=60s",
         proxy.address()
     ));
-    eventually(Duration::from_secs(20), "the keys are on their way", || {
+    eventually(Duration::from_secs(60), "the keys are on their way", || {
         if proxy.answers() > 0 { Ok(()) } else { Err("nothing was asked".to_owned()) }
     })
     .expect("asked");

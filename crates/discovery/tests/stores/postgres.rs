@@ -44,7 +44,7 @@ async fn an_agent_that_died_is_nobodys_peer_once_its_lease_ends_and_is_purged() 
     lives.until(&["b@h2"]).await;
     dies.die();
     lives.until(&[]).await;
-    metacluster_testbed::eventually(Duration::from_secs(20), "the row is purged", || {
+    metacluster_testbed::eventually(Duration::from_secs(60), "the row is purged", || {
         let rows = server.psql("SELECT node FROM metacluster_nodes").map_err(|error| error.to_string())?;
         if rows == "a@h1" { Ok(()) } else { Err(rows) }
     })
@@ -106,7 +106,7 @@ async fn a_server_that_takes_no_writes_is_read_all_the_same() {
     one.until(&["x@h9"]).await;
     assert_eq!(one.hosts()[0].roles.len(), 1);
     server.set_read_only(false).expect("writable");
-    metacluster_testbed::eventually(Duration::from_secs(20), "our row is there", || {
+    metacluster_testbed::eventually(Duration::from_secs(60), "our row is there", || {
         let rows =
             server.psql("SELECT count(*) FROM metacluster_nodes WHERE node = 'a@h1'").map_err(|e| e.to_string())?;
         if rows == "1" { Ok(()) } else { Err(rows) }
@@ -229,7 +229,7 @@ async fn nodes_of_each_library_are_found_by_their_heartbeats_and_find_ours() {
             agent(&spec(&server, &format!(",dialect={dialect},channel={channel},heartbeat=500ms")), 1, &["a@10.0.0.1"]);
         // A node of theirs: psql shows what came while it was connected.
         let (listen, notify) = (format!("LISTEN {channel}"), format!("NOTIFY {channel}, '{theirs}'"));
-        metacluster_testbed::eventually(Duration::from_secs(30), "our node is heard", || {
+        metacluster_testbed::eventually(Duration::from_secs(60), "our node is heard", || {
             let heard = server.psql_many(&[&listen, &notify, "SELECT pg_sleep(1)", "SELECT 1"]);
             let heard = heard.map_err(|error| error.to_string())?;
             if heard.contains(&format!("with payload \"{ours}\"")) { Ok(()) } else { Err(heard) }

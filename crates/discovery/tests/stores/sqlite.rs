@@ -1,8 +1,9 @@
 //! `sql` over one file of SQLite that several agents share.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metacluster_discovery::{sql::migrate::Migration, tls::TlsFiles, trial::Trial};
+use metacluster_testbed::Contention;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -49,10 +50,10 @@ async fn a_change_is_known_long_before_the_next_poll() {
     let speaks = agent(&spec(&folder, ",interval=1h"), 2, &["a@h1"]);
     hears.until(&["a@h1"]).await;
     for nodes in [&["a@h1", "b@h1"][..], &["b@h1"], &["c@h1", "d@h1"]] {
-        let begun = Instant::now();
+        let begun = Contention::start();
         announce(&speaks, nodes);
         hears.until(nodes).await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{nodes:?} took {:?}", begun.elapsed());
+        assert!(begun.given() < Duration::from_secs(5), "{nodes:?} took {:?}", begun.given());
     }
 }
 
@@ -65,7 +66,7 @@ async fn an_agent_that_died_is_nobodys_peer_once_its_lease_ends_and_is_purged() 
     dies.die();
     lives.until(&[]).await;
     let rows = open(&folder);
-    metacluster_testbed::eventually(Duration::from_secs(20), "the row is purged", || {
+    metacluster_testbed::eventually(Duration::from_secs(60), "the row is purged", || {
         let left: i64 = rows
             .query_row("SELECT count(*) FROM metacluster_nodes WHERE node = 'b@h2'", [], |row| row.get(0))
             .map_err(|error| error.to_string())?;

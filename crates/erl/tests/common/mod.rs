@@ -21,7 +21,7 @@ use metacluster_erl::{
 use metacluster_types::{Cookie, NodeName};
 
 /// No step of a test takes longer on a machine that is not broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const COOKIE: &str = "oatmeal";
 
