@@ -124,6 +124,7 @@ impl From<Answer> for Found {
 #[derive(Clone, Debug)]
 pub struct Poll {
     pace: Pace,
+    source: String,
     wake: Arc<Notify>,
 }
 
@@ -131,7 +132,14 @@ impl Poll {
     /// A loop at a pace.
     #[must_use]
     pub fn new(pace: Pace) -> Self {
-        Self { pace, wake: Arc::new(Notify::new()) }
+        Self { pace, source: "the source".to_owned(), wake: Arc::new(Notify::new()) }
+    }
+
+    /// Says what is asked, for the line about a look-up that took too long as a whole: such as `AWS in eu-west-1`.
+    #[must_use]
+    pub fn asks(mut self, source: impl Into<String>) -> Self {
+        self.source = source.into();
+        self
     }
 
     /// Whoever notifies this begins the next look-up at once.
@@ -220,8 +228,9 @@ impl Poll {
             }
             Ok(None) => Err(Failure::new("the look-up did not begin, which is a bug")),
             Err(_) => {
-                let timeout = format_duration(self.pace.timeout);
-                Err(Failure::new(format!("no answer within {timeout}: is the source up, is it reachable? (`timeout`)")))
+                let (source, timeout) = (&self.source, format_duration(self.pace.timeout));
+                let line = format!("no answer from {source} within {timeout}: is it up, is it reachable? (`timeout`)");
+                Err(Failure::new(line))
             }
         }
     }

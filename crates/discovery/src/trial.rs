@@ -158,6 +158,21 @@ impl Trial {
         }
     }
 
+    /// Waits for a failure whose line holds this, and gives the line. Others on the way are passed over: on a busy machine a
+    /// look-up may take too long before it comes to the fault that is meant.
+    ///
+    /// # Panics
+    /// When none comes in time.
+    pub async fn until_failed_with(&mut self, says: &str) -> String {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.next_until(deadline, says).await {
+                SourceUpdate::Failed(line) if line.contains(says) => return line,
+                _ => {}
+            }
+        }
+    }
+
     /// Breaks the source and waits until the strategy says so, as all must: in one line that holds `says` and is no longer
     /// than [`LINE_CHARS_MAX`], with every candidate and every host as it was. Gives the line.
     ///

@@ -118,8 +118,8 @@ async fn a_server_that_dies_and_comes_back_costs_no_candidate() {
     let mut trial = Trial::of(&spec("shop.test", knot.address(), ",basename=shop,timeout=1s"));
     trial.until(&["shop@10.0.0.4"]).await;
     knot.kill9().expect("killed");
-    let line = trial.until_failed().await;
-    assert!(line.contains("shop.test") && line.contains(&knot.address().to_string()), "{line}");
+    let line = trial.until_failed_with(&knot.address().to_string()).await;
+    assert!(line.contains("shop.test"), "{line}");
     assert_eq!(trial.names(), ["shop@10.0.0.4"]);
 }
 
@@ -155,8 +155,9 @@ async fn a_chain_of_aliases_is_followed_and_its_shortest_ttl_holds() {
     knot.set_zone("shop 3600 CNAME one\none 1 CNAME three\nthree 3600 A 10.0.0.5").expect("a zone");
     trial.until(&["shop@10.0.0.5"]).await;
     knot.set_zone("shop CNAME one\none CNAME shop").expect("a zone");
-    let line = trial.until_failed().await;
-    assert!(line.contains("shop.test") && line.contains("circle"), "no answer that says nobody: {line}");
+    // No answer that says nobody.
+    let line = trial.until_failed_with("circle").await;
+    assert!(line.contains("shop.test"), "{line}");
     assert_eq!(trial.names(), ["shop@10.0.0.5"]);
 }
 

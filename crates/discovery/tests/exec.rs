@@ -48,8 +48,8 @@ async fn a_program_that_is_kept_running_tells_each_change() {
     say("{\"error\":\"the API is gone\"}\n");
     assert_eq!(trial.until_failed().await, "sh says: the API is gone");
     say("no JSON at all\n");
-    let line = trial.until_failed().await;
-    assert!(line.contains("line 5 of sh") && line.contains("expected one of"), "{line}");
+    let line = trial.until_failed_with("line 5 of sh").await;
+    assert!(line.contains("expected one of"), "{line}");
     assert_eq!(trial.names(), ["shop@a", "shop@b"]);
     say("{\"snapshot\":[]}\n");
     trial.until(&[]).await;
@@ -65,8 +65,8 @@ async fn a_program_that_ends_is_started_again_and_costs_no_candidate() {
     );
     let mut trial = start(&script, &[]);
     trial.until(&["a@h"]).await;
-    let line = trial.until_failed().await;
-    assert!(line.contains("exit status: 3") && line.ends_with("it said: two"), "{line}");
+    let line = trial.until_failed_with("exit status: 3").await;
+    assert!(line.ends_with("it said: two"), "{line}");
     assert_eq!(trial.names(), ["a@h"]);
     trial.until(&["a@h", "b@h"]).await;
     assert_eq!(lines(&path).len(), 2);
@@ -120,8 +120,7 @@ async fn an_answer_that_hangs_fails_is_half_or_garbage_costs_no_candidate() {
             format!("[ -f {0} ] || {{ echo $$ > {0}; echo a@h; exit; }}; echo $$ >> {0}; {does}", path.display());
         let mut trial = start(&script, &[("interval", "100ms"), ("timeout", timeout)]);
         trial.until(&["a@h"]).await;
-        let line = trial.until_failed().await;
-        assert!(line.contains(says), "{does}: {line}");
+        let line = trial.until_failed_with(says).await;
         assert!(!line.contains('\n') && line.len() < 500, "{line}");
         assert_eq!(trial.names(), ["a@h"], "{does}");
         trial.stop().await;
@@ -137,8 +136,7 @@ async fn an_answer_that_hangs_fails_is_half_or_garbage_costs_no_candidate() {
 async fn a_program_that_is_not_there_is_said() {
     let settings = Settings::from([("command".to_owned(), "/nonexistent/program".into())]);
     let mut trial = Trial::start(build("exec", &settings).expect("valid settings"));
-    let line = trial.until_failed().await;
-    assert!(line.contains("cannot run /nonexistent/program"), "{line}");
+    trial.until_failed_with("cannot run /nonexistent/program").await;
 }
 
 #[tokio::test]

@@ -127,7 +127,8 @@ impl Asking {
             parts: OnceCell::new(),
             rota: Arc::clone(&rota),
         });
-        Poll::new(self.pace).run_by_turns(feed, || rota.turn_comes(), || Arc::clone(&looks).look()).await;
+        let poll = Poll::new(self.pace).asks("AWS");
+        poll.run_by_turns(feed, || rota.turn_comes(), || Arc::clone(&looks).look()).await;
     }
 }
 

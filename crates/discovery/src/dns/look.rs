@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Dns, RecordKind,
+    Dns, NAMED_MAX, RecordKind,
     resolver::{Kind, Records, ResolveError, Resolver, Target},
 };
 use crate::{Failure, naming::Addresses, poll::Found};
@@ -23,8 +23,6 @@ use crate::{Failure, naming::Addresses, poll::Found};
 const AT_ONCE: usize = 32;
 /// How many targets of SRV records are resolved.
 const TARGETS_MAX: usize = 2048;
-/// How many questions that failed are named in a line.
-const NAMED_MAX: usize = 3;
 /// The service whose SRV records name the ports of agents.
 const AGENTS: &str = "_metacluster.";
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// How many names one topology asks for.
 const QUERIES_MAX: usize = 64;
+/// How many names or questions are named in a line.
+const NAMED_MAX: usize = 3;
 /// The port of DNS.
 const PORT: u16 = 53;
 /// After a TTL has ended it takes this long at most until the next look-up.
@@ -132,6 +134,14 @@ fn server(text: &str) -> Option<SocketAddr> {
 }
 
 impl Dns {
+    /// The names that are asked for, some of very many.
+    fn named(&self) -> String {
+        let named: Vec<String> = self.queries.iter().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();
+        let more = self.queries.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        named.join(", ") + &more
+    }
+
     /// How long an answer of this TTL is kept: a little longer than it holds, so that a server which counts it down has
     /// a new one.
     fn wait(&self, ttl: Option<Duration>) -> Duration {
@@ -146,7 +156,8 @@ impl Strategy for Dns {
             let memory = Arc::new(Mutex::new(Memory::default()));
             let look = || look::look_up(Arc::clone(&self), Arc::clone(&memory));
             // The whole look-up may ask for names twice, for SRV records and for their targets.
-            Poll::new(Pace { timeout: self.pace.timeout * 2, ..self.pace }).run(&feed, look).await;
+            let pace = Pace { timeout: self.pace.timeout * 2, ..self.pace };
+            Poll::new(pace).asks(format!("the DNS servers for {}", self.named())).run(&feed, look).await;
         })
     }
 }

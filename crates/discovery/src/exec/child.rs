@@ -41,6 +41,12 @@ pub(super) struct Child {
     complaint: Arc<Mutex<String>>,
 }
 
+/// What a program is called in a line: without its folder, and without its arguments, which may hold a secret.
+pub(super) fn name_of(command: &[String]) -> &str {
+    let program = command.first().map_or("", String::as_str);
+    program.rsplit('/').next().unwrap_or(program)
+}
+
 impl Child {
     pub(super) fn start(command: &[String], environment: &[(&'static str, String)]) -> Result<Self, Failure> {
         let (program, arguments) = command.split_first().ok_or_else(|| Failure::new("`command` is empty"))?;
@@ -56,7 +62,7 @@ impl Child {
         };
         let complaint = Arc::new(Mutex::new(String::new()));
         Ok(Self {
-            name: program.rsplit('/').next().unwrap_or(program).to_owned(),
+            name: name_of(command).to_owned(),
             group: process.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw),
             _input: process.stdin.take(),
             output: BufReader::with_capacity(1 << 16, output),

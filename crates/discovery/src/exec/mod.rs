@@ -16,7 +16,7 @@ use metacluster_types::time::format_duration;
 use tokio::time::{Duration, timeout};
 
 use self::{
-    child::{Child, OUTPUT_BYTES_MAX},
+    child::{Child, OUTPUT_BYTES_MAX, name_of},
     words::Word,
 };
 use crate::{
@@ -72,7 +72,7 @@ impl Strategy for Exec {
             let environment = environment(&feed);
             if let Some(pace) = self.pace {
                 // The program has all of the time, and is named when that is over.
-                let poll = Poll::new(Pace { timeout: pace.timeout * 2, ..pace });
+                let poll = Poll::new(Pace { timeout: pace.timeout * 2, ..pace }).asks(name_of(&self.command));
                 poll.run(&feed, || Arc::clone(&self).ask(environment.clone(), pace.timeout)).await;
             } else {
                 // What was said before a program ended stands until the next one says otherwise.

@@ -128,12 +128,15 @@ impl Api {
         let Ok(made) = timeout(self.timeout, &mut *making).await else {
             // It goes on, so that a plugin which hangs is not started again and again.
             return Err(Problem::Access(format!(
-                "the credentials were not read within {} (`timeout`): does the kubeconfig's exec plugin hang?",
+                "the credentials for the Kubernetes API were not read within {} (`timeout`): does the kubeconfig's exec \
+                 plugin hang?",
                 metacluster_types::time::format_duration(self.timeout)
             )));
         };
         slot.making = None;
-        let made = made.map_err(|error| Problem::Access(format!("the credentials cannot be read: {error}")))??;
+        let made = made.map_err(|error| {
+            Problem::Access(format!("the credentials for the Kubernetes API cannot be read: {error}"))
+        })??;
         slot.made = Some(made.clone());
         Ok(made)
     }
@@ -197,7 +200,7 @@ async fn whole(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
 fn sort(error: &kube::Error) -> Problem {
     let what = http::innermost(error);
     if http::find::<AuthError>(error).is_some() || matches!(error, kube::Error::Auth(_)) {
-        return Problem::Access(format!("the credentials cannot be used: {error}"));
+        return Problem::Access(format!("the credentials for the Kubernetes API cannot be used: {error}"));
     }
     match http::find::<rustls::Error>(error) {
         Some(rustls::Error::InvalidCertificate(_)) => return Problem::Untrusted(what),

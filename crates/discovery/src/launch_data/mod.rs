@@ -112,7 +112,8 @@ impl Strategy for LaunchData {
         Box::pin(async move {
             let known = Arc::new(Mutex::new(Known::default()));
             let look = || Arc::clone(&self).look(Arc::clone(&known));
-            Poll::new(self.pace).run(&feed, look).await;
+            let asked: Vec<String> = self.places.iter().map(Place::asked).collect();
+            Poll::new(self.pace).asks(asked.join(", ")).run(&feed, look).await;
         })
     }
 }

@@ -47,6 +47,14 @@ impl Place {
         }
     }
 
+    /// Who or what is asked for it.
+    pub(super) fn asked(&self) -> String {
+        match self {
+            Self::UserData { .. } => "the instance metadata service".to_owned(),
+            Self::Environment { .. } | Self::File { .. } | Self::Kernel { .. } => self.describe(),
+        }
+    }
+
     /// How it is written there.
     pub(super) fn form(&self) -> Form {
         match self {

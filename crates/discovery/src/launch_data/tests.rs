@@ -49,8 +49,8 @@ async fn a_file_of_seeds_is_followed() {
     // A file that is gone, or empty, is no answer.
     fs::remove_file(&path).expect("removed");
     fs::write(&path, "").expect("written");
-    let line = trial.until_failed().await;
-    assert!(line.contains("no seeds in ") && line.contains("give one such as seed=10.0.0.4"), "{line}");
+    let line = trial.until_failed_with("no seeds in ").await;
+    assert!(line.contains("give one such as seed=10.0.0.4"), "{line}");
     assert_eq!(trial.names(), ["shop@10.0.0.6"]);
     trial.stop().await;
 }
@@ -68,8 +68,7 @@ async fn a_seed_by_name_is_resolved_and_one_that_does_not_resolve_hides_no_other
     trial.stop().await;
 
     fs::write(&path, "no-such-host.invalid").expect("written");
-    let line = Trial::of(&of(&path, "")).until_failed().await;
-    assert!(line.contains("the seed no-such-host.invalid does not resolve"), "{line}");
+    Trial::of(&of(&path, "")).until_failed_with("the seed no-such-host.invalid does not resolve").await;
 }
 
 #[tokio::test]
@@ -84,8 +83,7 @@ async fn user_data_gives_seeds_and_keeps_them_while_the_service_fails() {
     service.set("/latest/user-data", Some("#metacluster seed=10.0.0.6"));
     trial.until(&["shop@10.0.0.6"]).await;
     service.switch_off();
-    let line = trial.until_failed().await;
-    assert!(line.contains("the instance metadata service is off (403)"), "{line}");
+    trial.until_failed_with("the instance metadata service is off (403)").await;
     assert_eq!(trial.names(), ["shop@10.0.0.6"]);
     trial.stop().await;
 }
@@ -116,7 +114,7 @@ async fn a_service_without_user_data_and_one_that_is_off_are_told_apart() {
     assert!(line.starts_with("no seeds in the user data: "), "{line}");
     service.switch_off();
     service.expire_tokens();
-    while !trial.until_failed().await.contains("the instance metadata service is off (403)") {}
+    trial.until_failed_with("the instance metadata service is off (403)").await;
     trial.stop().await;
 }
 

@@ -33,7 +33,7 @@ where
         Box::pin(async move {
             let looks = AtomicUsize::new(0);
             let look = || (self.0)(looks.fetch_add(1, Ordering::Relaxed));
-            Poll::new(PACE).run(&feed, look).await;
+            Poll::new(PACE).asks("a script").run(&feed, look).await;
         })
     }
 }
@@ -109,7 +109,7 @@ async fn a_look_that_hangs_or_panics_is_a_failure_and_the_next_one_comes() {
         }
     });
     let (line, at) = heard.failure().await;
-    assert!(line.contains("no answer within 2s") && at == 2.0, "{line} at {at}");
+    assert!(line.starts_with("no answer from a script within 2s: ") && at == 2.0, "{line} at {at}");
     let (line, _) = heard.failure().await;
     assert!(line.contains("which is a bug: a bug"), "{line}");
     assert_eq!(heard.answer().await.0, 3);

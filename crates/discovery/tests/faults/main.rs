@@ -23,6 +23,14 @@ const BYTES_MAX: usize = 80 << 20;
 const SLOW: Duration = Duration::from_secs(30);
 /// How long a test waits for a file that the strategy reads at the same time.
 const BUSY_WITHIN: Duration = Duration::from_secs(10);
+/// How long an answer may take: nobody waits longer for one that never comes, and a busy machine gives it in this time.
+const TIMEOUT: &str = "3s";
+/// The same where the answer holds very many hosts.
+const TIMEOUT_MANY: &str = "60s";
+/// A look-up that fails is followed by a wait of half a minute at most, so that three may follow each other.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How often an answer without an end is begun before something of it must have been taken.
+const FLOODS: usize = 5;
 
 fn host(at: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 7, 0, 0).to_bits() + at)
@@ -43,11 +51,17 @@ async fn withstands(name: &str, mut source: impl Source) {
     let here = |fault: Fault| *row.shown(fault) == Shown::Here;
     let mut known = hosts(2);
     source.set(&known);
-    let mut trial = Trial::of(&source.spec("1s"));
+    let mut trial = Trial::of(&source.spec(TIMEOUT)).patient(PATIENCE);
     until(&mut trial, &source, &known).await;
     for (fault, at) in Fault::ALL.into_iter().zip(100..) {
         let Some(wire) = fault.wire().filter(|_| here(fault)) else { continue };
         trial.endures(source.says(wire), || source.wire(wire)).await;
+        // The first time may have been over before the first byte.
+        for _ in 0..FLOODS {
+            if wire == Wire::Flood && source.drunk() == Some(0) {
+                trial.until_failed().await;
+            }
+        }
         // What is new meanwhile is known once the source is well again.
         source.wire(Wire::Good);
         known.push(host(at));
@@ -65,7 +79,7 @@ async fn withstands(name: &str, mut source: impl Source) {
     trial.stop().await;
     if here(Fault::Many) {
         source.set(&hosts(10_000));
-        let mut trial = Trial::of(&source.spec("20s"));
+        let mut trial = Trial::of(&source.spec(TIMEOUT_MANY)).patient(PATIENCE);
         let most = source.hosts_max();
         trial.until_candidates(&format!("{most} candidates"), |found| found.len() == most).await;
         trial.stop().await;

@@ -63,8 +63,7 @@ async fn a_rotated_token_is_followed() {
     let mut trial = Trial::of(&spec(&kmock, "service=shop,idle_timeout=1s"));
     trial.until(&["shop@10.0.0.4"]).await;
     kmock.accept_token("token-2").expect("accepted");
-    let line = trial.until_failed().await;
-    assert!(line.contains("401 Unauthorized"), "{line}");
+    trial.until_failed_with("401 Unauthorized").await;
     assert_eq!(trial.names(), ["shop@10.0.0.4"], "what is up stays up");
     kmock.write_token("token-2").expect("written");
     kmock.apply(SLICES, &endpoint_slice("shop", "b", "shop", &[endpoint("shop-1", "10.0.0.5")])).expect("applied");
@@ -79,8 +78,7 @@ async fn a_rotated_authority_is_followed() {
     let mut trial = Trial::of(&spec(&kmock, "service=shop,idle_timeout=1s"));
     trial.until(&["shop@10.0.0.4"]).await;
     kmock.rotate_authority().expect("rotated");
-    let line = trial.until_failed().await;
-    assert!(line.contains("the certificate of the Kubernetes API is not trusted"), "{line}");
+    trial.until_failed_with("the certificate of the Kubernetes API is not trusted").await;
     kmock.trust().expect("trusted");
     kmock.apply(SLICES, &endpoint_slice("shop", "b", "shop", &[endpoint("shop-1", "10.0.0.5")])).expect("applied");
     trial.until(&["shop@10.0.0.4", "shop@10.0.0.5"]).await;

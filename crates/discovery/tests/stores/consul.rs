@@ -61,8 +61,7 @@ async fn datacentres_are_one_answer_and_one_that_fails_keeps_its_peers() {
     consul.change("dc1", |it| drop(it.instances.insert("2".into(), instance("2", "10.0.0.2", None))));
     trial.until(&["shop@10.0.0.1", "shop@10.0.0.2", "shop@10.2.0.1"]).await;
     consul.change("dc1", |it| it.fails = Some(500));
-    let line = trial.until_failed().await;
-    assert!(line.contains("No cluster leader"), "{line}");
+    trial.until_failed_with("No cluster leader").await;
     for centre in ["dc1", "dc2"] {
         consul.change(centre, |it| it.fails = None);
     }
@@ -103,13 +102,13 @@ async fn a_token_that_lacks_a_right_is_said_so_and_a_new_one_is_taken() {
     let file = folder.path().join("token");
     std::fs::write(&file, "t0ken-1\n").expect("written");
     let mut trial = Trial::of(&spec(&consul, &format!(",token_file={}", file.display())));
-    let line = trial.until_failed().await;
-    assert!(line.contains("'service:read'") && line.contains(r#"service "web" { policy = "read" }"#), "{line}");
+    let line = trial.until_failed_with("'service:read'").await;
+    assert!(line.contains(r#"service "web" { policy = "read" }"#), "{line}");
     std::fs::write(&file, "t0ken-2\n").expect("written");
     trial.until(&["a@10.0.0.1"]).await;
     consul.change("dc1", |it| it.filtered = true);
-    let line = trial.until_failed().await;
-    assert!(line.contains("keeps the instances") && !line.contains("t0ken"), "{line}");
+    let line = trial.until_failed_with("keeps the instances").await;
+    assert!(!line.contains("t0ken"), "{line}");
     assert_eq!(trial.names(), ["a@10.0.0.1"], "an answer that rights emptied is none");
 }
 
@@ -123,8 +122,7 @@ async fn garbage_half_an_answer_and_silence_are_failures() {
     ] {
         let web = Web::start(move |_| says.clone()).expect("a server");
         let spec = format!("consul:address={},service=web,timeout=300ms", web.url());
-        let line = Trial::of(&spec).until_failed().await;
-        assert!(line.contains(expected), "{line}");
+        Trial::of(&spec).until_failed_with(expected).await;
     }
 }
 

@@ -60,10 +60,7 @@ async fn a_server_that_is_killed_loses_nobody_and_one_that_forgot_is_told_again(
     let two = agent(&spec(&server, ",lease=3s"), 2, &["b@h2"]);
     one.until(&["b@h2"]).await;
     server.kill9().expect("killed");
-    let mut line = one.until_failed().await;
-    while !line.contains("is the server up?") {
-        line = one.until_failed().await;
-    }
+    one.until_failed_with("is the server up?").await;
     assert_eq!(one.names(), ["b@h2"], "a source that fails changes nothing");
     server.restart().expect("up again");
     announce(&two, &["c@h2"]);
@@ -81,8 +78,7 @@ async fn a_server_that_hangs_is_said_so_and_another_endpoint_is_asked() {
     put(&first, "/metacluster/main/x", "x@h9");
     one.until(&["x@h9"]).await;
     first.pause().expect("stopped");
-    let line = one.until_failed().await;
-    assert!(line.contains("did not answer within 300ms"), "{line}");
+    one.until_failed_with("did not answer within 300ms").await;
     let second = Etcd::start().expect("etcd");
     put(&second, "/metacluster/main/y", "y@h9");
     let endpoints = format!("etcd:endpoints={},{},timeout=300ms", first.url(), second.url());
@@ -219,10 +215,7 @@ async fn a_password_that_was_changed_is_read_anew() {
     let token = token.split("\"token\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a token");
     let changed = server.post_as(token, "/v3/auth/user/changepw", r#"{"name":"shop","password":"new"}"#);
     assert!(changed.expect("curl").contains("revision"));
-    let mut line = trial.until_failed().await;
-    while !line.contains("refuses `shop`") {
-        line = trial.until_failed().await;
-    }
+    trial.until_failed_with("refuses `shop`").await;
     assert_eq!(trial.names(), ["a@h1"]);
     std::fs::write(&file, "new\n").expect("written");
     let body = format!(r#"{{"key":"{}","value":"{}"}}"#, base64("/nodes/2"), base64("b@h2"));
@@ -263,10 +256,7 @@ async fn a_certificate_that_was_rotated_is_followed_once_it_is_trusted() {
     server.kill9().expect("killed");
     let _rotated = certificate(folder.path(), "127.0.0.1");
     server.restart().expect("up again");
-    let mut line = trial.until_failed().await;
-    while !line.contains("is not trusted") {
-        line = trial.until_failed().await;
-    }
+    trial.until_failed_with("is not trusted").await;
     assert_eq!(trial.names(), ["a@h1"]);
     std::fs::copy(&pem, &trusted).expect("copied");
     put(&server, "/nodes/2", "b@h2");
@@ -283,7 +273,6 @@ async fn what_is_not_etcd_is_said_so() {
         (Said::ok(r#"{"header":{"revision":"1"},"kvs":[{"key":"!"}]}"#), "no base64"),
     ] {
         let web = Web::start(move |_| says.clone()).expect("a server");
-        let line = Trial::of(&format!("etcd:endpoints={},register=false", web.url())).until_failed().await;
-        assert!(line.contains(expected), "{line}");
+        Trial::of(&format!("etcd:endpoints={},register=false", web.url())).until_failed_with(expected).await;
     }
 }

@@ -68,12 +68,8 @@ async fn a_server_that_is_killed_and_started_again_loses_nobody() {
     let two = agent(&spec(&server, ",interval=1h"), 2, &["b@h2"]);
     one.until(&["b@h2"]).await;
     server.kill9().expect("killed");
-    let line = one.until_failed().await;
-    assert!(line.contains("PostgreSQL at 127.0.0.1"), "{line}");
-    let mut line = one.until_failed().await;
-    while !line.contains("is the server up?") {
-        line = one.until_failed().await;
-    }
+    one.until_failed_with("PostgreSQL at 127.0.0.1").await;
+    one.until_failed_with("is the server up?").await;
     assert_eq!(one.names(), ["b@h2"], "a source that fails changes nothing");
     server.restart().expect("up again");
     one.until_candidates("an answer", |found| found.len() == 1).await;
@@ -165,8 +161,8 @@ async fn a_right_that_is_missing_is_named_with_the_statement_that_gives_it() {
         (format!("{}nothing", server.url().trim_end_matches("postgres")), "\"nothing\" does not exist"),
         (server.url().replace(":s3cret", ""), "password"),
     ] {
-        let line = Trial::of(&format!("sql:url={url}")).until_failed().await;
-        assert!(line.contains(says) && !line.contains("s3cret"), "{line}");
+        let line = Trial::of(&format!("sql:url={url}")).until_failed_with(says).await;
+        assert!(!line.contains("s3cret"), "{line}");
     }
 }
 
@@ -186,10 +182,7 @@ async fn a_password_that_was_changed_is_read_anew() {
     server.psql("ALTER ROLE shop PASSWORD 'new'; CREATE TABLE more AS SELECT 1").expect("changed");
     server.stop().expect("stopped");
     server.restart().expect("up");
-    let mut line = trial.until_failed().await;
-    while !line.contains("refuses `shop`") {
-        line = trial.until_failed().await;
-    }
+    trial.until_failed_with("refuses `shop`").await;
     assert_eq!(trial.names(), ["a@h"]);
     std::fs::write(&file, "new\n").expect("written");
     trial.until_candidates("an answer", |found| found.len() == 1).await;
@@ -205,8 +198,8 @@ async fn through_a_pool_by_the_transaction_changes_are_polled_for() {
     announce(&direct, &["c@h2"]);
     one.until(&["c@h2"]).await;
     let mut hears = agent(&format!("sql:url={},dialect=firezone", pool.url()), 3, &[]);
-    let line = hears.until_failed().await;
-    assert!(line.contains("pooler") && line.contains("pool_mode = session"), "{line}");
+    let line = hears.until_failed_with("pooler").await;
+    assert!(line.contains("pool_mode = session"), "{line}");
     drop(hears);
 
     let pool = PgBouncer::start(&server, "session").expect("PgBouncer");
@@ -296,10 +289,7 @@ async fn a_certificate_that_was_rotated_is_followed_once_it_is_trusted() {
     server.stop().expect("stopped");
     let _rotated = certificate(folder.path(), "db.example");
     server.restart().expect("up");
-    let mut line = trial.until_failed().await;
-    while !line.contains("no TLS with PostgreSQL") {
-        line = trial.until_failed().await;
-    }
+    trial.until_failed_with("no TLS with PostgreSQL").await;
     assert!(trial.names().contains(&"a@h".to_owned()), "{:?}", trial.names());
     std::fs::copy(&shown, &trusted).expect("copied");
     server.psql("INSERT INTO nodes VALUES ('c@h')").expect("a row");

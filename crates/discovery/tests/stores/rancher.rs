@@ -34,8 +34,7 @@ async fn services_are_named_by_stack_and_one_that_is_not_there_is_said_so() {
         trial.until(&["shop@10.42.0.1"]).await;
     }
     let mut trial = Trial::of(&format!("rancher:address={},basename=shop,services=web,shop/till", rancher.url()));
-    let line = trial.until_failed().await;
-    assert!(line.contains("stacks/shop/services/till"), "{line}");
+    trial.until_failed_with("stacks/shop/services/till").await;
     assert_eq!(trial.names(), Vec::<String>::new(), "a part of the services is no answer");
 }
 
@@ -52,7 +51,6 @@ async fn garbage_half_an_answer_and_silence_are_failures() {
             },
         )
         .expect("a server");
-        let line = Trial::of(&format!("rancher:address={},timeout=300ms", web.url())).until_failed().await;
-        assert!(line.contains(expected), "{line}");
+        Trial::of(&format!("rancher:address={},timeout=300ms", web.url())).until_failed_with(expected).await;
     }
 }

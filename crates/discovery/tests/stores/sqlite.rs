@@ -100,8 +100,8 @@ async fn what_is_wrong_is_said_in_a_line_and_the_peers_stay() {
     let mut trial = Trial::of(&spec(&folder, ",query=SELECT * FROM nodes,interval=100ms"));
     trial.until(&["a@h"]).await;
     rows.execute_batch("ALTER TABLE nodes RENAME COLUMN node TO hostname").expect("renamed");
-    let line = trial.until_failed().await;
-    assert!(line.contains("the columns `hostname`") && line.contains("AS node"), "{line}");
+    let line = trial.until_failed_with("the columns `hostname`").await;
+    assert!(line.contains("AS node"), "{line}");
     rows.execute_batch("ALTER TABLE nodes RENAME TO machines").expect("renamed");
     loop {
         let line = trial.until_failed().await;
@@ -115,10 +115,8 @@ async fn what_is_wrong_is_said_in_a_line_and_the_peers_stay() {
 
     let path = folder.path().join("text.db");
     std::fs::write(&path, "this is no database, and it is longer than the header of one would be").expect("written");
-    let line = Trial::of(&format!("sql:url=sqlite:{}", path.display())).until_failed().await;
-    assert!(line.contains("is no database of SQLite"), "{line}");
-    let line = Trial::of("sql:url=sqlite:/nonexistent/peers.db").until_failed().await;
-    assert!(line.contains("does the folder exist"), "{line}");
+    Trial::of(&format!("sql:url=sqlite:{}", path.display())).until_failed_with("is no database of SQLite").await;
+    Trial::of("sql:url=sqlite:/nonexistent/peers.db").until_failed_with("does the folder exist").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -144,12 +142,10 @@ async fn a_query_without_end_is_stopped_and_one_without_bounds_is_refused() {
     open(&folder).execute_batch("CREATE TABLE nodes (node)").expect("a table");
     let endless = r"WITH RECURSIVE n(node) AS (SELECT 'a@h' UNION ALL SELECT node FROM n) SELECT";
     let mut hangs = Trial::of(&spec(&folder, &format!(",query={endless} count(*) AS node FROM n,timeout=200ms")));
-    let line = hangs.until_failed().await;
-    assert!(line.contains("did not answer within 200ms"), "{line}");
+    hangs.until_failed_with("did not answer within 200ms").await;
     hangs.stop().await;
     let mut floods = Trial::of(&spec(&folder, &format!(",query={endless} node FROM n,timeout=30s")));
-    let line = floods.until_failed().await;
-    assert!(line.contains("more than 20000 rows"), "{line}");
+    floods.until_failed_with("more than 20000 rows").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

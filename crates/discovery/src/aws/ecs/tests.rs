@@ -212,7 +212,7 @@ async fn tasks_in_bridge_mode_have_the_ports_that_they_were_given_and_instances_
 async fn it_withstands_the_table_of_faults() {
     let (web, fixture) = serve(Fixture::default());
     let begin = |endpoint: &str| {
-        let spec = "ecs:interval=200ms,timeout=1s,cluster=prod,service=shop";
+        let spec = "ecs:interval=200ms,timeout=3s,cluster=prod,service=shop";
         let Ecs { asking, selection } = read(spec, Ecs::read).expect("valid");
         start(endpoint, asking, move |region| Tasks::new(region, selection.clone()))
     };
@@ -270,10 +270,7 @@ async fn each_fault_of_the_api_is_one_line_that_says_what_to_do_and_changes_noth
         (500, json!({ "__type": "ServerException", "message": "sorry" }), "AWS in eu-west-1 fails on ecs:ListTasks"),
     ] {
         fixture.lock().unwrap_or_else(PoisonError::into_inner).refuses = Some((status, body));
-        let mut line = trial.until_failed().await;
-        while !line.contains(wanted) {
-            line = trial.until_failed().await;
-        }
+        let line = trial.until_failed_with(wanted).await;
         assert!(!line.contains('\n'), "{line}");
         assert_eq!(trial.names(), nodes, "a failed look-up changes nothing");
     }

@@ -33,7 +33,7 @@ const TOKEN_BYTES_MAX: usize = 1024;
 /// User data has at most 16 kB, the rest is shorter.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// How long one call may take. The service is on the same host.
-pub(crate) const WITHIN: Duration = Duration::from_secs(1);
+const WITHIN: Duration = Duration::from_secs(1);
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TOKEN_TTL_SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -90,6 +90,8 @@ pub enum ImdsError {
 pub(crate) struct Imds {
     bases: Vec<String>,
     disabled: bool,
+    /// How long one call may take.
+    within: Duration,
     client: Client,
     session: Mutex<Option<Session>>,
 }
@@ -124,8 +126,13 @@ impl Imds {
 
     /// The service at the first of these addresses that answers.
     pub(crate) fn at(bases: Vec<String>) -> Self {
-        let client = Client::with_connect_timeout(TlsFiles::default(), WITHIN);
-        Self { bases, disabled: false, client, session: Mutex::new(None) }
+        Self::waiting(bases, WITHIN)
+    }
+
+    /// The same, where one call may take this long.
+    pub(crate) fn waiting(bases: Vec<String>, within: Duration) -> Self {
+        let client = Client::with_connect_timeout(TlsFiles::default(), within);
+        Self { bases, disabled: false, within, client, session: Mutex::new(None) }
     }
 
     /// An item such as `/latest/meta-data/instance-id`, or `None` if there is none of that name.
@@ -159,7 +166,7 @@ impl Imds {
 
     async fn ask(&self, session: &Session, path: &str) -> Result<(u16, Bytes), ImdsError> {
         let request = Request::get(&format!("{}{path}", session.base)).header(TOKEN, &session.token);
-        let answer = self.client.send(request.within(WITHIN).bytes_max(ANSWER_BYTES_MAX)).await;
+        let answer = self.client.send(request.within(self.within).bytes_max(ANSWER_BYTES_MAX)).await;
         let answer = answer.map_err(|error| ImdsError::Silent { error })?;
         Ok((answer.status.as_u16(), answer.body))
     }
@@ -188,7 +195,7 @@ impl Imds {
         let ttl = TOKEN_TTL.as_secs().to_string();
         let request = Request::put(&format!("{base}/latest/api/token"), Bytes::new()).header(TOKEN_TTL_SECONDS, &ttl);
         let asked = Instant::now();
-        let answer = self.client.send(request.within(WITHIN).bytes_max(TOKEN_BYTES_MAX)).await;
+        let answer = self.client.send(request.within(self.within).bytes_max(TOKEN_BYTES_MAX)).await;
         let other = |what: String| ImdsError::Other { at: base.to_owned(), what };
         let answer = match answer {
             Ok(answer) => answer,

@@ -16,9 +16,14 @@ const ITEMS: [(&str, &str); 8] = [
     ("/latest/meta-data/tags/instance/Name", "web 1"),
 ];
 
+/// A client that waits as long as a busy machine may take.
+fn client(bases: Vec<String>) -> Imds {
+    Imds::waiting(bases, crate::trial::PATIENCE)
+}
+
 fn service() -> (Service, Imds) {
     let service = Service::start(&ITEMS).expect("a service");
-    let imds = Imds::at(vec![service.url()]);
+    let imds = client(vec![service.url()]);
     (service, imds)
 }
 
@@ -67,7 +72,8 @@ async fn a_service_that_is_off_is_said_so() {
 
 #[tokio::test]
 async fn a_container_beyond_the_hop_limit_is_told_how_to_raise_it() {
-    let (service, imds) = service();
+    let service = Service::start(&ITEMS).expect("a service");
+    let imds = Imds::at(vec![service.url()]);
     service.move_beyond_hops();
     let error = imds.get("/latest/user-data").await.expect_err("no answer arrives");
     assert!(matches!(error, ImdsError::Silent { .. }), "{error:?}");
@@ -78,7 +84,7 @@ async fn a_container_beyond_the_hop_limit_is_told_how_to_raise_it() {
 async fn where_the_first_address_is_silent_the_second_is_asked() {
     let (service, _) = service();
     let nobody = format!("http://127.0.0.1:{}", metacluster_testbed::free_port().expect("a port"));
-    let imds = Imds::at(vec![nobody, service.url()]);
+    let imds = client(vec![nobody, service.url()]);
     assert_eq!(imds.text("/latest/meta-data/placement/region").await, Ok(Some("eu-west-1".to_owned())));
 }
 
@@ -92,7 +98,7 @@ async fn something_else_at_the_address_is_no_service() {
         Said::ok("abcdef").half(),
     ] {
         let web = Web::start(move |_| said.clone()).expect("a server");
-        let error = Imds::at(vec![web.url()]).get("/latest/user-data").await.expect_err("no service");
+        let error = client(vec![web.url()]).get("/latest/user-data").await.expect_err("no service");
         assert!(matches!(error, ImdsError::Other { .. }), "{error:?}");
     }
 }
@@ -101,7 +107,7 @@ async fn something_else_at_the_address_is_no_service() {
 async fn a_service_that_refuses_every_token_is_asked_twice_and_no_more() {
     let web = Web::start(|asked| if asked.method == "PUT" { Said::ok("token") } else { Said::status(401, "") });
     let web = web.expect("a server");
-    let error = Imds::at(vec![web.url()]).get("/latest/user-data").await.expect_err("refused");
+    let error = client(vec![web.url()]).get("/latest/user-data").await.expect_err("refused");
     assert_eq!(error, ImdsError::TokenRefused);
 }
 

@@ -61,7 +61,7 @@ fn bind_anywhere() -> (UdpSocket, TcpListener) {
 
 impl Source for Dns {
     fn says(&self, _: Wire) -> &'static str {
-        "`a.test.` A"
+        "`a.test.`"
     }
 
     fn spec(&self, timeout: &str) -> String {
