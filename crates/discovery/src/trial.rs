@@ -18,6 +18,10 @@ use crate::{Local, Running, Strategy, build, spawn, spec::Spec};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The same where look-ups fail on the way: each is followed by a wait of half a minute at most.
+pub const PATIENCE_WITH_FAILURES: Duration = Duration::from_secs(180);
+/// How often an answer without an end may be over before something of it was taken.
+const ENDS_EARLY_MAX: usize = 5;
 /// How long a line of a failure may be, in letters.
 pub const LINE_CHARS_MAX: usize = 500;
 /// How many updates may wait to be read.
@@ -166,9 +170,10 @@ impl Trial {
     pub async fn until_failed_with(&mut self, says: &str) -> String {
         let deadline = Instant::now() + self.patience;
         loop {
-            match self.next_until(deadline, says).await {
-                SourceUpdate::Failed(line) if line.contains(says) => return line,
-                _ => {}
+            if let SourceUpdate::Failed(line) = self.next_until(deadline, says).await
+                && line.contains(says)
+            {
+                return line;
             }
         }
     }
@@ -186,6 +191,20 @@ impl Trial {
         assert!(line.contains(says), "`{says}` is not in: {line}");
         assert!((&self.candidates, &self.hosts) == (&before.0, &before.1), "somebody is gone after: {line}");
         line
+    }
+
+    /// Waits until the strategy has taken something of an answer without an end, or has failed a few times more: on a busy
+    /// machine its time may be over before the first byte.
+    ///
+    /// # Panics
+    /// When no failure comes in time.
+    pub async fn until_taken(&mut self, bytes: impl Fn() -> usize) {
+        for _ in 0..ENDS_EARLY_MAX {
+            if bytes() > 0 {
+                break;
+            }
+            self.until_failed().await;
+        }
     }
 
     /// The candidates as they stand, ordered.

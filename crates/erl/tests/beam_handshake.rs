@@ -256,9 +256,9 @@ async fn an_idle_connection_to_a_beam_stays_up() {
         return;
     }
     let epmd = epmd().await;
-    // A tick time of one second on both sides, so that two of them can be waited for.
-    let beam = Beam::start(&epmd, "idle@127.0.0.1", &["-kernel", "net_ticktime", "1"]).await;
-    let tick_interval = Duration::from_millis(250);
+    // A tick time of three seconds on both sides, so that two of them can be waited for.
+    let beam = Beam::start(&epmd, "idle@127.0.0.1", &["-kernel", "net_ticktime", "3"]).await;
+    let tick_interval = Duration::from_millis(750);
     let (node, _) = node_with(NodeOptions { tick_interval, ..options("quiet@127.0.0.1") }).await;
     beam.join(&node).await;
     let mut events = node.events();

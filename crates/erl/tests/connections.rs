@@ -22,7 +22,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 #[tokio::test]
 async fn a_quiet_connection_is_ticked_and_a_silent_peer_is_down() {
-    let tick_interval = Duration::from_millis(200);
+    let tick_interval = Duration::from_millis(500);
     let (node, address) = node_with(NodeOptions { tick_interval, ..options("ticker@127.0.0.1") }).await;
     let mut events = node.events();
     let mut peer = RawPeer::dial(address, "ticker@127.0.0.1", PEER).await.expect("connected");
@@ -53,9 +53,9 @@ async fn a_peer_may_have_a_tick_time_of_its_own() {
     up(&node).await;
     let mut events = node.events();
     // With the default nothing would come for 15 s, and the end after 60.
-    assert!(node.set_tick_time(&name(PEER), Duration::from_millis(800)));
+    assert!(node.set_tick_time(&name(PEER), Duration::from_secs(2)));
     assert_eq!(peer.frame().await, Some(Frame::Tick));
-    assert_eq!(down(&mut events).await, DownReason::TickTimeout { silent: Duration::from_millis(800) });
+    assert_eq!(down(&mut events).await, DownReason::TickTimeout { silent: Duration::from_secs(2) });
     assert!(!node.set_tick_time(&name(PEER), Duration::from_secs(1)), "nobody is connected");
 }
 

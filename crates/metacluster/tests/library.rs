@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 
 /// How long anything here may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds one node, and fails once it has.
 struct One(NodeName);

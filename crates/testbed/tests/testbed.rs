@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use metacluster_testbed::{Libcluster, Network, Tool, capture, eventually, require, run};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn namespaces() -> String {
     let mine = format!("mc-{}-", std::process::id());

@@ -1,6 +1,6 @@
 //! What the tests of `ec2` and `ecs` share: a strategy with credentials of its own against a given endpoint.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use aws_credential_types::Credentials;
 use metacluster_testbed::{Proxy, Wire};
@@ -15,7 +15,7 @@ use crate::{
     settings::{Key, Reader},
     spec::Spec,
     strategies,
-    trial::Trial,
+    trial::{PATIENCE_WITH_FAILURES, Trial},
 };
 
 /// A key that means nothing.
@@ -68,11 +68,6 @@ pub(super) fn start<S: Source>(
 /// A strategy may take this much of one answer: 32 MiB and what sockets hold.
 const BYTES_MAX: usize = 48 << 20;
 
-/// A look-up that fails is followed by a wait of half a minute at most, so that three may follow each other.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// How often an answer without an end is begun before something of it must have been taken.
-const FLOODS: usize = 5;
-
 /// Holds a strategy against a fixture to the table of faults (`tests/faults`): `says` stands in every line about it, `begin`
 /// starts it against an endpoint, and `grow` says how many hosts the fixture has.
 pub(crate) async fn withstands(
@@ -83,15 +78,12 @@ pub(crate) async fn withstands(
 ) {
     grow(2);
     let mut proxy = Proxy::start(fixture).expect("a proxy");
-    let mut trial = begin(&format!("http://{}", proxy.address())).patient(PATIENCE);
+    let mut trial = begin(&format!("http://{}", proxy.address())).patient(PATIENCE_WITH_FAILURES);
     trial.until_hosts("two hosts", |hosts| hosts.len() == 2).await;
     for (at, fault) in Wire::FAULTS.into_iter().enumerate() {
         trial.endures(says, || proxy.set(fault).expect("set")).await;
-        // The first time may have been over before the first byte.
-        for _ in 0..FLOODS {
-            if fault == Wire::Flood && proxy.drunk() == 0 {
-                trial.until_failed().await;
-            }
+        if fault == Wire::Flood {
+            trial.until_taken(|| proxy.drunk()).await;
         }
         // What is new meanwhile is known once the source is well again.
         grow(at + 3);

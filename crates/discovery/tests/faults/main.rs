@@ -9,7 +9,7 @@ mod table;
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use metacluster_discovery::trial::Trial;
+use metacluster_discovery::trial::{PATIENCE_WITH_FAILURES, Trial};
 use metacluster_testbed::Wire;
 
 use self::{
@@ -27,10 +27,6 @@ const BUSY_WITHIN: Duration = Duration::from_secs(10);
 const TIMEOUT: &str = "3s";
 /// The same where the answer holds very many hosts.
 const TIMEOUT_MANY: &str = "60s";
-/// A look-up that fails is followed by a wait of half a minute at most, so that three may follow each other.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// How often an answer without an end is begun before something of it must have been taken.
-const FLOODS: usize = 5;
 
 fn host(at: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 7, 0, 0).to_bits() + at)
@@ -51,16 +47,13 @@ async fn withstands(name: &str, mut source: impl Source) {
     let here = |fault: Fault| *row.shown(fault) == Shown::Here;
     let mut known = hosts(2);
     source.set(&known);
-    let mut trial = Trial::of(&source.spec(TIMEOUT)).patient(PATIENCE);
+    let mut trial = Trial::of(&source.spec(TIMEOUT)).patient(PATIENCE_WITH_FAILURES);
     until(&mut trial, &source, &known).await;
     for (fault, at) in Fault::ALL.into_iter().zip(100..) {
         let Some(wire) = fault.wire().filter(|_| here(fault)) else { continue };
         trial.endures(source.says(wire), || source.wire(wire)).await;
-        // The first time may have been over before the first byte.
-        for _ in 0..FLOODS {
-            if wire == Wire::Flood && source.drunk() == Some(0) {
-                trial.until_failed().await;
-            }
+        if wire == Wire::Flood && source.drunk().is_some() {
+            trial.until_taken(|| source.drunk().unwrap_or_default()).await;
         }
         // What is new meanwhile is known once the source is well again.
         source.wire(Wire::Good);
@@ -79,7 +72,7 @@ async fn withstands(name: &str, mut source: impl Source) {
     trial.stop().await;
     if here(Fault::Many) {
         source.set(&hosts(10_000));
-        let mut trial = Trial::of(&source.spec(TIMEOUT_MANY)).patient(PATIENCE);
+        let mut trial = Trial::of(&source.spec(TIMEOUT_MANY)).patient(PATIENCE_WITH_FAILURES);
         let most = source.hosts_max();
         trial.until_candidates(&format!("{most} candidates"), |found| found.len() == most).await;
         trial.stop().await;

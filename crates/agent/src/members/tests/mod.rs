@@ -16,7 +16,7 @@ use crate::{
     view::MemberState,
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// An agent's members, in a folder and on a port of their own.
 struct Site {
