@@ -82,8 +82,11 @@ pub(super) enum HandshakeError {
     Untrusted,
 }
 
-/// How much is read from a socket at once: rustls alone would ask for a quarter of a record at a time.
-const READ_BYTES: usize = 64 << 10;
+/// How much is read from a socket at once: rustls alone would ask for a quarter of a record at a time, and a message of
+/// 64 KiB comes with what is around it.
+const READ_BYTES: usize = 96 << 10;
+/// How much is encrypted before it is written. Of a message of 64 KiB rustls alone would write a few bytes apart.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// The stream of a link.
 pub(super) type Secured = TlsStream<BufReader<TcpStream>>;
@@ -160,7 +163,9 @@ impl Identity {
         address: IpAddr,
     ) -> Result<(Secured, ClusterName), HandshakeError> {
         let stream = BufReader::with_capacity(READ_BYTES, stream);
-        let stream = TlsStream::from(self.client.connect(ServerName::from(address), stream).await?);
+        let mut stream = self.client.connect(ServerName::from(address), stream).await?;
+        stream.get_mut().1.set_buffer_limit(Some(WRITE_BYTES));
+        let stream = TlsStream::from(stream);
         let cluster = self.cluster(stream.get_ref().1.peer_certificates())?;
         Ok((stream, cluster))
     }
@@ -168,7 +173,9 @@ impl Identity {
     /// Shakes hands with who has dialled.
     pub(super) async fn accept(&self, stream: TcpStream) -> Result<(Secured, ClusterName), HandshakeError> {
         let stream = BufReader::with_capacity(READ_BYTES, stream);
-        let stream = TlsStream::from(self.server.accept(stream).await?);
+        let mut stream = self.server.accept(stream).await?;
+        stream.get_mut().1.set_buffer_limit(Some(WRITE_BYTES));
+        let stream = TlsStream::from(stream);
         let cluster = self.cluster(stream.get_ref().1.peer_certificates())?;
         Ok((stream, cluster))
     }
