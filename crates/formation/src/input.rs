@@ -150,7 +150,7 @@ pub enum Input {
         /// The host's agent.
         agent: AgentId,
     },
-    /// The outcome of an [`Output::Check`](crate::Output::Check).
+    /// The outcome of the last [`Output::Check`](crate::Output::Check) of the peer.
     PeerChecked {
         /// The peer.
         peer: NodeName,

@@ -41,7 +41,8 @@ pub enum Output {
         how: DropHow,
     },
     /// Find out whether the peer lives (epmd, distribution port, bytes lately seen), and answer with
-    /// [`Input::PeerChecked`](crate::Input::PeerChecked).
+    /// [`Input::PeerChecked`](crate::Input::PeerChecked). The outcome of an earlier check of the same peer counts no more:
+    /// it may be from before what asked for this one.
     Check {
         /// The peer.
         peer: NodeName,

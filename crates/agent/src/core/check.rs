@@ -252,6 +252,32 @@ fn read_address(term: &Term) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
+/// The checks under way: of several of one peer only the last one counts, since what asked for it may be newer than what
+/// an earlier one saw.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    last: u64,
+    of: BTreeMap<NodeName, u64>,
+}
+
+impl Checks {
+    /// Begins one, and gives its number.
+    pub(super) fn begin(&mut self, peer: &NodeName) -> u64 {
+        self.last += 1;
+        self.of.insert(peer.clone(), self.last);
+        self.last
+    }
+
+    /// Ends one. Whether its outcome counts.
+    pub(super) fn end(&mut self, peer: &NodeName, number: u64) -> bool {
+        let counts = self.of.get(peer) == Some(&number);
+        if counts {
+            self.of.remove(peer);
+        }
+        counts
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -262,6 +288,17 @@ mod tests {
 
     const WINDOW: Duration = window(MembershipProfile::Lan);
     const EVERY: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn of_several_checks_of_a_peer_the_last_one_counts() {
+        let (peer, other) = (NodeName::new("a@h1").expect("a name"), NodeName::new("b@h1").expect("a name"));
+        let mut checks = Checks::default();
+        let (first, of_other) = (checks.begin(&peer), checks.begin(&other));
+        let second = checks.begin(&peer);
+        assert!(!checks.end(&peer, first), "another one was begun");
+        assert!(checks.end(&peer, second) && checks.end(&other, of_other));
+        assert!(!checks.end(&peer, second) && checks.of.is_empty(), "nothing is kept of what has ended");
+    }
 
     fn soon() -> Until {
         Until { at: Instant::now() + WINDOW, every: EVERY }

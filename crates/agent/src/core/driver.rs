@@ -85,6 +85,7 @@ enum Outcome {
     },
     Checked {
         peer: NodeName,
+        number: u64,
         alive: Option<bool>,
     },
 }
@@ -140,6 +141,7 @@ pub(crate) struct Tasks {
     warned_unready: bool,
     /// Pairs of which it was said that they can never be linked.
     mixed: BTreeSet<(NodeName, NodeName)>,
+    checks: check::Checks,
 }
 
 impl Tasks {
@@ -406,9 +408,12 @@ impl Driver {
                     debug!("{local} could not part from {peer}: {error}");
                 }
             }
-            Ok(Outcome::Checked { peer, alive: Some(alive) }) => self.input(Input::PeerChecked { peer, alive }),
-            // Formation gives a check up by itself when no outcome comes.
-            Ok(Outcome::Checked { peer, alive: None }) => debug!("nothing can be learned of the host of {peer}"),
+            Ok(Outcome::Checked { peer, number, alive }) => match (self.tasks.checks.end(&peer, number), alive) {
+                (true, Some(alive)) => self.input(Input::PeerChecked { peer, alive }),
+                // Formation gives a check up by itself when no outcome comes.
+                (_, None) => debug!("nothing can be learned of the host of {peer}"),
+                (false, Some(_)) => debug!("{peer} is being checked anew"),
+            },
             // Formation gives a dial up by itself when no outcome comes.
             Err(error) => warn!("a task of the agent failed: {error}"),
         }
@@ -478,9 +483,10 @@ impl Driver {
         let held = self.tasks.locals.iter().find(|(_, held)| held.links.contains(&peer));
         let witness = held.map(|(local, held)| Witness { ours: held.ours.clone(), local: local.clone() });
         let (port, memory, window) = (self.epmd_port, self.tasks.memory.clone(), self.check_window);
+        let number = self.tasks.checks.begin(&peer);
         self.tasks.running.spawn(async move {
             let alive = check::alive(&peer, port, &memory, witness, window).await;
-            Outcome::Checked { peer, alive }
+            Outcome::Checked { peer, number, alive }
         });
     }
 

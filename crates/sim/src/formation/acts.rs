@@ -26,7 +26,11 @@ impl<M: Machine, F: FnMut(Settings, u64) -> M> World<'_, M, F> {
                 let home = self.beams.find(&peer).map(|name| self.beams.home(name));
                 let alive = home.is_some_and(|home| self.answers(host, home));
                 let wait = Duration::from_millis(self.rng.random_range(10..500));
-                self.answer(host, wait, Input::PeerChecked { peer, alive });
+                let agent = &mut self.agents[host.0 as usize];
+                let (number, epoch) = (agent.checks.entry(peer.clone()).or_default(), agent.epoch);
+                *number += 1;
+                let number = *number;
+                self.queue.push_after(wait, Event::CheckEnds { host, epoch, peer, number, alive });
             }
             Output::Note(_)
             | Output::CandidateFound { .. }

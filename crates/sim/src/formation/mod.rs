@@ -113,6 +113,8 @@ pub const SEEDS: &[KeptSeed] = &[
     KeptSeed { seed: 19, scenario: Scenario::pruning },
     // A reset of an old connection took down the new one in the model of the BEAM.
     KeptSeed { seed: 303, scenario: Scenario::cells },
+    // A check from before a verdict came in after the one that the verdict asked for.
+    KeptSeed { seed: 1_795_423_333_198_936, scenario: || Scenario::random(1_795_423_333_198_936) },
 ];
 
 /// A seed that is run for ever.

@@ -1,6 +1,9 @@
 //! The world: agents with their machines, nodes, sources and the network between them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use metacluster_formation::{Formation, Input, Settings};
 use metacluster_types::{AgentId, Candidate, Instant, NodeName, Pattern, SourceUpdate, TopologyName};
@@ -82,6 +85,14 @@ pub(crate) enum Event {
         epoch: u32,
         input: Input,
     },
+    /// An agent's check of a peer comes in.
+    CheckEnds {
+        host: HostId,
+        epoch: u32,
+        peer: NodeName,
+        number: u32,
+        alive: bool,
+    },
     /// One end learns that a connection is gone.
     Reset {
         life: LifeId,
@@ -116,6 +127,8 @@ pub(crate) struct Agent<M> {
     pub(crate) epoch: u32,
     pub(crate) machine: Option<(M, Checker)>,
     pub(crate) ready: BTreeSet<LifeId>,
+    /// How many checks of each peer were begun: the outcome of the last one counts.
+    pub(crate) checks: BTreeMap<NodeName, u32>,
     sources: Vec<Source>,
     wake_at: Option<Instant>,
 }
@@ -192,6 +205,7 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
                 epoch: 0,
                 machine: None,
                 ready: BTreeSet::new(),
+                checks: BTreeMap::new(),
                 sources: scenario.topologies.iter().map(|_| Source::default()).collect(),
                 wake_at: None,
             })
@@ -269,6 +283,14 @@ impl<'a, M: Machine, F: FnMut(Settings, u64) -> M> World<'a, M, F> {
             Event::Input { host, epoch, input } => {
                 if self.current(host, epoch) {
                     self.feed(host, input)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::CheckEnds { host, epoch, peer, number, alive } => {
+                let last = self.agents[host.0 as usize].checks.get(&peer) == Some(&number);
+                if self.current(host, epoch) && last {
+                    self.feed(host, Input::PeerChecked { peer, alive })
                 } else {
                     Ok(())
                 }
