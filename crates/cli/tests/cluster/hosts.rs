@@ -16,8 +16,14 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(5);
 /// Long enough for a host to be failed, checked and dropped, twice over.
 const LONG_ENOUGH: Duration = Duration::from_secs(8);
 
-/// The states of the members of an agent, by the address of their hosts.
+/// The state of the member on that host, as an agent knows it.
 fn member_state(agent: &Agent, site: &Site) -> Result<String> {
+    let Some(member) = member(agent, site)? else { return Ok("unknown".to_owned()) };
+    Ok(member["state"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The member on that host, as an agent knows it.
+fn member(agent: &Agent, site: &Site) -> Result<Option<Value>> {
     let address = site.host.address().to_string();
     let members = agent.get("/v1/members")?;
     let members = members["members"].as_array().cloned().unwrap_or_default();
@@ -25,18 +31,19 @@ fn member_state(agent: &Agent, site: &Site) -> Result<String> {
         let told = member["address"].as_str().unwrap_or_default();
         told == address || told.starts_with(&format!("{address}:"))
     };
-    let found = members.iter().find(of_site).map(|member| member["state"].as_str().unwrap_or_default().to_owned());
-    Ok(found.unwrap_or_else(|| "unknown".to_owned()))
+    Ok(members.iter().find(of_site).cloned())
 }
 
-/// Waits until every agent knows every other one as alive and every node is linked to every other one.
+/// Waits until every agent knows every other one as alive and with its node, and every node is linked to every other one.
+/// What fails before its node was told takes no node with it.
 fn whole(sites: &[Site]) -> Result<()> {
     full_mesh(SOON, sites.iter().map(|site| &site.beam))?;
     for site in sites {
         for other in sites.iter().filter(|other| other.host.address() != site.host.address()) {
-            eventually(SOON, "every agent is a member", || {
-                let state = member_state(&site.agent, other).map_err(|error| error.to_string())?;
-                if state == "alive" { Ok(()) } else { Err(state) }
+            eventually(SOON, "every agent is a member with its node", || {
+                let member = member(&site.agent, other).map_err(|error| error.to_string())?.unwrap_or_default();
+                let has_node = member["nodes"].to_string().contains(other.beam.name());
+                if member["state"] == "alive" && has_node { Ok(()) } else { Err(member.to_string()) }
             })?;
         }
     }
